@@ -1,0 +1,64 @@
+package compute
+
+import (
+	"context"
+	"time"
+
+	"compute-agent/virt"
+)
+
+// CreateRequest asks for a new server. The front door has decoded it; the manager validates it.
+type CreateRequest struct {
+	UserID      string
+	ProjectID   string
+	Name        string
+	Description string
+	FlavorID    string
+	ImageID     string
+	KeyName     string // of UserID's keypairs; empty for none
+	UserData    []byte // decoded; at most 65535 bytes in base64, as in Nova
+	Metadata    map[string]string
+	ConfigDrive bool
+	// AdminPassword reaches the guest on its config drive, and nothing else. It is in the journal
+	// until the server is built and nowhere afterwards.
+	AdminPassword string
+}
+
+// ServerChange is a change of a server's own words; nil leaves one as it is.
+type ServerChange struct {
+	Name        *string
+	Description *string
+}
+
+// Node is the host as the resource tracker sees it: what it has, what servers claim of it, and
+// what is left after ratios and reserves.
+type Node struct {
+	ID      string // UUID, kept in the state directory
+	Host    virt.Host
+	Started time.Time // of the agent
+	Up      bool      // the hypervisor answers
+
+	CPUs, CPUsUsed           int
+	MemoryMiB, MemoryMiBUsed int // used counts reserved_host_memory_mb too, as Nova does
+	DiskGiB, DiskGiBUsed     int // of the file system that holds the instances
+	DiskGiBFree              int // free on that file system now
+	RunningServers           int // guests that run, also unknown ones
+	Servers                  int
+	CPUAllocationRatio       float64
+	RAMAllocationRatio       float64
+	DiskAllocationRatio      float64
+}
+
+type requestIDKey struct{}
+
+// WithRequestID gives ctx the ID of the API request that work is done for; it is in every log
+// line and journal record of that work.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
+}
+
+// RequestID returns the request ID of ctx, empty if it has none.
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}

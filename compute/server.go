@@ -1,0 +1,119 @@
+package compute
+
+import (
+	"fmt"
+	"time"
+
+	"compute-agent/virt"
+)
+
+// Server is what the agent remembers of one server. It is a value; the store keeps the truth.
+type Server struct {
+	ID     string // UUID
+	Number int64  // given by the store at insert, never used twice; see GuestName
+
+	Name        string // the user's name for it; hostile
+	Description string
+	UserID      string
+	ProjectID   string
+
+	VM    VMState
+	Task  TaskState
+	Power virt.PowerState
+
+	Flavor  Flavor // as it was when the server was created
+	ImageID string
+	Image   ImageRef // what the root disk was made from; it may be gone from the image service
+
+	Keypair     *Keypair // as it was when the server was created; nil for none
+	UserData    []byte   // decoded
+	Metadata    map[string]string
+	ConfigDrive bool
+
+	Created    time.Time
+	Updated    time.Time
+	Launched   time.Time // first Active; zero before
+	Terminated time.Time
+
+	Fault *Fault // why it is in Error; nil when it is not
+}
+
+// GuestName is the server's name at the hypervisor, Nova's default instance_name_template.
+func (s Server) GuestName() string { return fmt.Sprintf("instance-%08x", s.Number) }
+
+// ImageRef is the part of an image that a server depends on for as long as it lives.
+type ImageRef struct {
+	Name       string
+	Checksum   string // SHA-256 of the bytes in hex: the name of the cached base file
+	Format     string // qcow2 or raw
+	Properties map[string]string
+}
+
+// Fault is what the API shows of a failure (Nova's instance fault).
+type Fault struct {
+	Code    int    // HTTP status of the like: 500, 400...
+	Message string // for the user: no secrets, no paths of the host
+	Details string // for the operator
+	Created time.Time
+}
+
+// Flavor is a size. RAM is in MiB, disks in GiB, swap in MiB, as in Nova.
+type Flavor struct {
+	ID           string
+	Name         string
+	Description  string
+	VCPUs        int
+	MemoryMiB    int
+	DiskGiB      int // 0: the image's own size
+	EphemeralGiB int
+	SwapMiB      int
+	Public       bool
+	Disabled     bool
+	RXTXFactor   float64
+	ExtraSpecs   map[string]string
+}
+
+// ImageStatus is where an image is in its life, in Glance's words.
+type ImageStatus string
+
+// The states of an image.
+const (
+	ImageQueued ImageStatus = "queued" // a record without bytes
+	ImageSaving ImageStatus = "saving" // bytes are arriving
+	ImageActive ImageStatus = "active"
+	ImageKilled ImageStatus = "killed" // the upload failed; Image.Problem says why
+)
+
+// Image is a record of the image service.
+type Image struct {
+	ID              string
+	Name            string
+	ProjectID       string
+	Status          ImageStatus
+	Visibility      string // public, private, shared, community
+	Protected       bool
+	DiskFormat      string // qcow2 or raw
+	ContainerFormat string // bare
+	MinDiskGiB      int
+	MinRAMMiB       int
+	Size            int64 // bytes uploaded
+	VirtualSize     int64 // bytes of the disk that it describes
+	MD5             string
+	SHA256          string // names the bytes in the image cache
+	SHA512          string
+	Tags            []string
+	Properties      map[string]string
+	Problem         string
+	Created         time.Time
+	Updated         time.Time
+}
+
+// Keypair is a user's public key.
+type Keypair struct {
+	UserID      string
+	Name        string
+	Type        string // ssh
+	PublicKey   string // one authorized_keys line
+	Fingerprint string // MD5 with colons, as Nova shows it
+	Created     time.Time
+}

@@ -1,0 +1,112 @@
+// Package virt is the contract between the compute manager and a hypervisor.
+//
+// # Life of a guest
+//
+// Create makes a guest from a complete Spec and leaves it in being, its vCPUs stopped: the
+// hypervisor holds every device and the guest costs memory, but no instruction of it has run.
+// Start runs it. Stop shuts it down and keeps its definition; Start runs it again. Destroy ends
+// it in whatever state it is and removes the definition; the guest is then unknown to the
+// driver, and Create may use the same ID again. Pause and Unpause, where a driver has them, stop
+// and run the vCPUs of a running guest.
+//
+//	          Create            Start             Stop
+//	(absent) -------> CREATED --------> RUNNING --------> SHUTDOWN
+//	    ^               |                  |  \              |
+//	    |               |           Pause  |   \ (Start)     |
+//	    |               |                PAUSED  <-----------+
+//	    +---------------+------------------+-----------------+
+//	                         Destroy
+//
+// A driver never owns files: it opens the disks and logs that the Spec names and leaves them
+// where they are. Making and removing them is the caller's business. So is the order of things:
+// rebuild, rescue, resize and reboot are compositions of these methods in package compute, not
+// methods here.
+//
+// Everything here is bound by the suite in virt/virttest: each sentence of a method's comment
+// is a test there, and every driver passes the same suite.
+package virt
+
+import (
+	"context"
+	"time"
+)
+
+// Driver runs guests on one host. All methods may be called concurrently, also for the same
+// guest; calls for one guest take effect one after the other in some order.
+//
+// A method returns no later than its context ends, give or take a second. When the hypervisor does
+// not answer by then the error is ErrUnavailable and wraps the context's error; the call may still
+// take effect later, and repeating it is safe.
+//
+// Errors wrap one of the kinds of this package; see ErrNotFound and the following.
+type Driver interface {
+	// Host describes the host and its hypervisor as they are now.
+	Host(ctx context.Context) (Host, error)
+
+	// Create makes the guest and leaves it with its vCPUs stopped, in state PowerPaused. The Spec
+	// is not changed and not kept. It fails with ErrExists when a guest with the same ID or name
+	// is there, with ErrInvalid when the Spec contradicts itself or names a missing file, and with
+	// ErrUnsupported when this hypervisor cannot do what it asks. After any error no guest with
+	// this ID is left behind that was not there before.
+	Create(ctx context.Context, spec Spec) error
+
+	// Start runs the guest's vCPUs, whether it was just created, stopped, paused or crashed.
+	// Starting a running guest succeeds and changes nothing. ErrNotFound if there is none;
+	// ErrInvalidState if it is suspended to memory by its own operating system.
+	Start(ctx context.Context, id string) error
+
+	// Stop ends the guest's execution and keeps its definition; its state is PowerShutdown
+	// afterwards. With a Grace it first asks the guest's operating system to shut down, asks again
+	// every Retry, and forces it when Grace is over or the guest cannot hear (paused, crashed).
+	// Stopping a stopped guest succeeds. ErrNotFound if there is none.
+	Stop(ctx context.Context, id string, opt StopOptions) error
+
+	// Destroy ends the guest at once and removes its definition. Destroying a guest that is not
+	// there succeeds. Files that its Spec named stay.
+	Destroy(ctx context.Context, id string) error
+
+	// Guest returns one guest as it is now, with its use of resources. ErrNotFound if there is none.
+	Guest(ctx context.Context, id string) (Guest, error)
+
+	// Guests returns every guest of the hypervisor, also those that this agent did not make, in
+	// one call to it, with their use of resources. The order is not defined.
+	Guests(ctx context.Context) ([]Guest, error)
+
+	// Events returns what happens to guests from now on, in order. Each call gets a stream of its
+	// own, that is closed when ctx ends or the driver is closed. A reader that falls behind by more
+	// than a few thousand events gets EventConnectionBack in their place: it must list the guests
+	// again.
+	Events(ctx context.Context) <-chan Event
+
+	// Close gives back what the driver holds and closes all event streams. Guests run on. Calls
+	// after Close fail with ErrUnavailable; closing twice is allowed.
+	Close() error
+}
+
+// StopOptions says how much time a guest gets to shut itself down.
+type StopOptions struct {
+	// Grace is how long the guest's operating system may take. Zero forces at once.
+	Grace time.Duration
+	// Retry is the interval at which the request is sent again; operating systems that are
+	// booting miss the first one. Zero sends it once. Nova: shutdown_retry_interval.
+	Retry time.Duration
+}
+
+// Pauser is the ability to stop and run the vCPUs of a running guest, its memory kept.
+type Pauser interface {
+	// Pause stops the vCPUs of a running guest: PowerPaused. Pausing a paused guest succeeds.
+	// ErrNotFound if there is none, ErrInvalidState if it is not running.
+	Pause(ctx context.Context, id string) error
+	// Unpause runs the vCPUs of a paused guest. On a running guest it succeeds. ErrNotFound if
+	// there is none, ErrInvalidState if it is stopped.
+	Unpause(ctx context.Context, id string) error
+}
+
+// ConsoleLogger is the ability to read what a guest wrote to its first serial console.
+type ConsoleLogger interface {
+	// ConsoleLog returns at most limit bytes from the end of the guest's console output, across
+	// rotated files. A guest that has written nothing yet has an empty log. ErrNotFound if there is
+	// no such guest, ErrUnsupported if it was made without a console log. The bytes come from the
+	// guest and are hostile.
+	ConsoleLog(ctx context.Context, id string, limit int) ([]byte, error)
+}

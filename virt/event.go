@@ -1,0 +1,42 @@
+package virt
+
+import "time"
+
+// EventKind says what happened.
+type EventKind int
+
+// The events. The first group is about one guest, the second about the driver itself.
+const (
+	EventStarted        EventKind = iota + 1 // vCPUs run, from stopped
+	EventStopped                             // the guest's execution ended
+	EventPaused                              // vCPUs stopped, memory kept; see Reason (an I/O error, say)
+	EventResumed                             // vCPUs run again, from paused
+	EventSuspended                           // the guest's operating system went to sleep (ACPI S3)
+	EventCrashed                             // the guest or its process crashed
+	EventPanicked                            // the guest's kernel says that it panicked; it may still run
+	EventMigrated                            // the guest left for or arrived from another host
+	EventDeviceRemoved                       // the guest let go of the device named in Device
+	EventUndefined                           // somebody removed the definition; not sent for Destroy of a running guest before it stopped
+	EventConnectionLost                      // the hypervisor does not answer; nothing is known until it is back
+	EventConnectionBack                      // it answers again, or events were lost: list the guests, changes may have been missed
+)
+
+var eventNames = [...]string{"", "started", "stopped", "paused", "resumed", "suspended", "crashed",
+	"panicked", "migrated", "device-removed", "undefined", "connection-lost", "connection-back"}
+
+// String returns the event's name in lower case: "device-removed".
+func (k EventKind) String() string {
+	if k <= 0 || int(k) >= len(eventNames) {
+		return "unknown"
+	}
+	return eventNames[k]
+}
+
+// Event is one thing that happened.
+type Event struct {
+	Kind   EventKind
+	ID     string // the guest; empty for events about the connection
+	Device string // for EventDeviceRemoved: the device's alias
+	Reason string // the hypervisor's word on why: "shutdown", "destroyed", "crashed", "I/O error"
+	Time   time.Time
+}

@@ -1,0 +1,23 @@
+package virt
+
+// Host describes a host and its hypervisor.
+type Host struct {
+	Hostname          string // as the hypervisor reports it; Nova's hypervisor_hostname
+	Hypervisor        string // Nova's hypervisor_type: "QEMU"
+	HypervisorVersion int    // major*1000000 + minor*1000 + micro, as libvirt counts
+	LibraryVersion    int    // libvirt's own, counted likewise; 0 for a driver without one
+	VirtType          string // the domain type that new guests get when none is asked for: "kvm" or "qemu"
+	Arch              string // x86_64
+	Emulator          string // the emulator's path
+	CPU               HostCPU
+	CPUs              int    // online logical CPUs
+	MemoryMiB         uint64 // of the host
+	FreeMemoryMiB     uint64 // free and reclaimable now
+}
+
+// HostCPU is the host's processor as libvirt's capabilities name it.
+type HostCPU struct {
+	Model, Vendor           string
+	Sockets, Cores, Threads int // per host, per socket, per core; libvirt's own count per NUMA cell times cells
+	Features                []string
+}
