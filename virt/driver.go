@@ -36,7 +36,8 @@ import (
 //
 // A method returns no later than its context ends, give or take a second. When the hypervisor does
 // not answer by then the error is ErrUnavailable and wraps the context's error; the call may still
-// take effect later, and repeating it is safe.
+// take effect later, and repeating it is safe. A call whose context has ended before it begins fails
+// likewise and does nothing.
 //
 // Errors wrap one of the kinds of this package; see ErrNotFound and the following.
 type Driver interface {
@@ -44,10 +45,11 @@ type Driver interface {
 	Host(ctx context.Context) (Host, error)
 
 	// Create makes the guest and leaves it with its vCPUs stopped, in state PowerPaused. The Spec
-	// is not changed and not kept. It fails with ErrExists when a guest with the same ID or name
-	// is there, with ErrInvalid when the Spec contradicts itself or names a missing file, and with
-	// ErrUnsupported when this hypervisor cannot do what it asks. After any error no guest with
-	// this ID is left behind that was not there before.
+	// is not changed and not kept. It fails with ErrInvalid when the Spec contradicts itself (see
+	// Spec.Validate) or names a missing file or directory, then with ErrExists when a guest with the
+	// same ID or name is there, and with ErrUnsupported when this hypervisor cannot do what it asks.
+	// After any error no guest with this ID is left behind that was not there before. Of concurrent
+	// calls for one ID exactly one succeeds, and the others do it no harm.
 	Create(ctx context.Context, spec Spec) error
 
 	// Start runs the guest's vCPUs, whether it was just created, stopped, paused or crashed.
@@ -57,8 +59,9 @@ type Driver interface {
 
 	// Stop ends the guest's execution and keeps its definition; its state is PowerShutdown
 	// afterwards. With a Grace it first asks the guest's operating system to shut down, asks again
-	// every Retry, and forces it when Grace is over or the guest cannot hear (paused, crashed).
-	// Stopping a stopped guest succeeds. ErrNotFound if there is none.
+	// every Retry, and forces it when Grace is over, or at once when the guest cannot hear (paused,
+	// crashed). When ctx ends during Grace the guest is not forced. Stopping a stopped guest
+	// succeeds. ErrNotFound if there is none.
 	Stop(ctx context.Context, id string, opt StopOptions) error
 
 	// Destroy ends the guest at once and removes its definition. Destroying a guest that is not
@@ -73,13 +76,20 @@ type Driver interface {
 	Guests(ctx context.Context) ([]Guest, error)
 
 	// Events returns what happens to guests from now on, in order. Each call gets a stream of its
-	// own, that is closed when ctx ends or the driver is closed. A reader that falls behind by more
-	// than a few thousand events gets EventConnectionBack in their place: it must list the guests
-	// again.
+	// own, that is closed when ctx ends or the driver is closed; it has every event from the return
+	// of Events on, also of what others did to guests. Who reads an event and then the guest sees
+	// the state that the event told of, or a later one. A reader that falls behind by more than a
+	// few thousand events gets EventConnectionBack in their place: it must list the guests again.
+	//
+	// What the methods above send for a guest: Create sends started, paused (its process runs, its
+	// vCPUs do not); Start sends resumed for a created or paused guest and started for a stopped one;
+	// Stop sends stopped; Destroy sends stopped, if it was not, and undefined; Pause sends paused and
+	// Unpause resumed. What changes nothing sends nothing.
 	Events(ctx context.Context) <-chan Event
 
 	// Close gives back what the driver holds and closes all event streams. Guests run on. Calls
-	// after Close fail with ErrUnavailable; closing twice is allowed.
+	// after Close fail with ErrUnavailable, and Events gives a closed stream; closing twice is
+	// allowed.
 	Close() error
 }
 
@@ -97,16 +107,18 @@ type Pauser interface {
 	// Pause stops the vCPUs of a running guest: PowerPaused. Pausing a paused guest succeeds.
 	// ErrNotFound if there is none, ErrInvalidState if it is not running.
 	Pause(ctx context.Context, id string) error
-	// Unpause runs the vCPUs of a paused guest. On a running guest it succeeds. ErrNotFound if
-	// there is none, ErrInvalidState if it is stopped.
+	// Unpause runs the vCPUs of a paused or just created guest. On a running guest it succeeds.
+	// ErrNotFound if there is none, ErrInvalidState if it is stopped.
 	Unpause(ctx context.Context, id string) error
 }
 
 // ConsoleLogger is the ability to read what a guest wrote to its first serial console.
 type ConsoleLogger interface {
 	// ConsoleLog returns at most limit bytes from the end of the guest's console output, across
-	// rotated files. A guest that has written nothing yet has an empty log. ErrNotFound if there is
-	// no such guest, ErrUnsupported if it was made without a console log. The bytes come from the
-	// guest and are hostile.
+	// rotated files: for a log FILE these are FILE.0, then FILE.1 and so on, newest first, as
+	// virtlogd names them. A guest that has written nothing yet, or whose log was removed, has an
+	// empty log. A stopped guest's log can be read. ErrNotFound if there is no such guest,
+	// ErrUnsupported if it was made without a console log. The bytes come from the guest and are
+	// hostile.
 	ConsoleLog(ctx context.Context, id string, limit int) ([]byte, error)
 }

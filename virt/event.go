@@ -7,16 +7,16 @@ type EventKind int
 
 // The events. The first group is about one guest, the second about the driver itself.
 const (
-	EventStarted        EventKind = iota + 1 // vCPUs run, from stopped
-	EventStopped                             // the guest's execution ended
+	EventStarted        EventKind = iota + 1 // its process began; its vCPUs run unless EventPaused follows
+	EventStopped                             // the guest's execution ended, sent once for it; Reason "shutdown" when it ended itself, "destroyed" when it was forced
 	EventPaused                              // vCPUs stopped, memory kept; see Reason (an I/O error, say)
 	EventResumed                             // vCPUs run again, from paused
 	EventSuspended                           // the guest's operating system went to sleep (ACPI S3)
-	EventCrashed                             // the guest or its process crashed
+	EventCrashed                             // the guest or its process crashed and runs no more; in the place of EventStopped
 	EventPanicked                            // the guest's kernel says that it panicked; it may still run
 	EventMigrated                            // the guest left for or arrived from another host
 	EventDeviceRemoved                       // the guest let go of the device named in Device
-	EventUndefined                           // somebody removed the definition; not sent for Destroy of a running guest before it stopped
+	EventUndefined                           // the definition is gone, by Destroy or by somebody's hand
 	EventConnectionLost                      // the hypervisor does not answer; nothing is known until it is back
 	EventConnectionBack                      // it answers again, or events were lost: list the guests, changes may have been missed
 )

@@ -41,7 +41,8 @@ type Guest struct {
 	Name  string // the hypervisor's name for it: instance-0000002a
 	State PowerState
 	// Reason is the hypervisor's word on how it came to this state ("migration", "I/O error",
-	// "crashed"), for people; empty when it has none.
+	// "crashed"), for people; empty when it has none. A guest whose process was killed is
+	// PowerShutdown or PowerCrashed, as the hypervisor counts it, with Reason "crashed".
 	Reason string
 
 	VCPUs       int

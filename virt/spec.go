@@ -7,7 +7,9 @@ import "time"
 type Spec struct {
 	ID   string // UUID, lower case with dashes
 	Name string // unique on the host, at most 64 of [A-Za-z0-9_.-]
-	// Title is the user's name for the server: any text, hostile.
+	// Title is the user's name for the server: any text, hostile. So are the texts in Metadata.
+	// None of them makes Create fail: a driver replaces what it cannot hold (control characters,
+	// line ends, what is not UTF-8) and may cut what is longer than 1,024 bytes.
 	Title string
 
 	VirtType  string // "kvm" or "qemu"
@@ -52,7 +54,7 @@ type Disk struct {
 	CDROM   bool   // read-only removable drive
 	Cache   string // none, writeback, writethrough, directsync, unsafe; empty for the hypervisor's default
 	IO      string // native, threads, io_uring; empty for the hypervisor's default
-	Serial  string // what the guest sees; at most 20 characters reach it
+	Serial  string // what the guest sees, of [A-Za-z0-9_.+-]; at most 20 characters reach it
 	Boot    int    // position in the boot order from 1; 0 for not bootable
 }
 
