@@ -5,7 +5,7 @@
 # mounts. The result is kept under the hash of the recipe; a second call returns at once.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${COMPUTE_AGENT_CACHE:-$(cd "$here/../.." && pwd)/.cache}/guest
+cache=${TINY_GUEST_CACHE:-$(cd "$here/../.." && pwd)/.cache/guest}
 
 recipe=$(cat "$here/build.sh" "$here/init" /bin/busybox | sha256sum | cut -c1-16)
 image=$cache/$recipe/tiny.qcow2

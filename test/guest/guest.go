@@ -12,8 +12,9 @@ import (
 )
 
 // ImageVariable is the environment variable that names an image that is built already; `make`
-// sets it. Packages that may not import this one read it themselves.
-const ImageVariable = "COMPUTE_AGENT_TEST_IMAGE"
+// sets it. Packages that may not import this one read it themselves. The name does not begin with
+// COMPUTE_AGENT_, which is for the agent's own configuration.
+const ImageVariable = "TINY_GUEST_IMAGE"
 
 // Image returns the path of the tiny guest's qcow2 image and builds it first if need be. Tests put
 // an overlay on it and never write to it.
