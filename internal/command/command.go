@@ -32,6 +32,9 @@ type Cmd struct {
 	Stdin io.Reader
 	// Limits bounds what the program may use, for programs that read hostile input.
 	Limits Limits
+	// Nobody runs the program as user nobody if the agent is root: for programs that read hostile
+	// input through their standard input and need no other file.
+	Nobody bool
 	// MaxOutput bounds the standard output in bytes; more is an error. Zero means 1 MiB.
 	MaxOutput int
 	// Secret says that the arguments or the input hold a secret, which the program may repeat: its
@@ -70,6 +73,7 @@ var ErrOutput = errors.New("wrote more than expected")
 const (
 	defaultMaxOutput = 1 << 20
 	maxStderr        = 4 << 10
+	nobody           = 65534 // user nobody and group nogroup on Linux
 	// afterKill is how long a killed program's pipes may stay open, held by a process that left
 	// its group.
 	afterKill = 2 * time.Second
@@ -127,6 +131,9 @@ func (c Cmd) build(ctx context.Context, path string) *exec.Cmd {
 	cmd.Stdin = c.Stdin
 	cmd.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if c.Nobody && os.Geteuid() == 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = afterKill
 	return cmd

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -26,6 +27,7 @@ func TestRun(t *testing.T) {
 		{"exactly the limit", Cmd{Name: "printf", Args: []string{"1234"}, MaxOutput: 4}, "1234"},
 		{"limits", Cmd{Name: "/bin/sh", Args: []string{"-c", "ulimit -v; ulimit -t"},
 			Limits: Limits{AddressSpace: 1 << 30, CPU: 1500 * time.Millisecond}}, "1048576\n2\n"},
+		{"nobody", Cmd{Name: "id", Args: []string{"-u"}, Nobody: true}, nobodyOrSelf()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("SECRET_OF_THE_AGENT", "leaked")
@@ -63,7 +65,7 @@ func TestRunFails(t *testing.T) {
 				t.Errorf("%v does not wrap %v", err, c.is)
 			}
 			// A program that writes too much dies of its broken pipe, with or without a code of its own.
-			if c.is != ErrOutput && failure.ExitCode != c.code {
+			if !errors.Is(c.is, ErrOutput) && failure.ExitCode != c.code {
 				t.Errorf("exit code %d, want %d", failure.ExitCode, c.code)
 			}
 			if !strings.HasPrefix(err.Error(), c.want) || (c.cmd.Secret && strings.Contains(err.Error(), "password")) {
@@ -89,7 +91,7 @@ func TestContextKillsTheWholeGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	line := make([]byte, 16)
 	if _, err := in.Read(line); err != nil {
 		t.Fatal(err)
@@ -116,4 +118,12 @@ func TestTailKeepsTheEnd(t *testing.T) {
 	if len(tl.data) > 8 {
 		t.Errorf("keeps %d bytes", len(tl.data))
 	}
+}
+
+// nobodyOrSelf is the user that id prints under Nobody: only root can become another.
+func nobodyOrSelf() string {
+	if uid := os.Geteuid(); uid != 0 {
+		return fmt.Sprintln(uid)
+	}
+	return fmt.Sprintln(nobody)
 }
