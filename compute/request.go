@@ -11,6 +11,8 @@ import (
 type CreateRequest struct {
 	UserID      string
 	ProjectID   string
+	UserName    string // for the domain's metadata, as Nova has it; may be empty
+	ProjectName string
 	Name        string
 	Description string
 	FlavorID    string

@@ -16,6 +16,8 @@ type Server struct {
 	Description string
 	UserID      string
 	ProjectID   string
+	UserName    string // as it was when the server was created; for the domain's metadata
+	ProjectName string
 
 	VM    VMState
 	Task  TaskState
@@ -35,7 +37,7 @@ type Server struct {
 	Launched   time.Time // first Active; zero before
 	Terminated time.Time
 
-	Fault *Fault // why it is in Error; nil when it is not
+	Fault *Fault // why it is in Error, or about to be once its operation is undone; else nil
 }
 
 // GuestName is the server's name at the hypervisor, Nova's default instance_name_template.
