@@ -19,13 +19,13 @@ const (
 )
 
 var (
-	// ErrTooLarge: more bytes than the store takes, or a larger disk than it allows.
+	// ErrTooLarge is more bytes than the store takes, or a larger disk than it allows.
 	ErrTooLarge = errors.New("too large")
-	// ErrNoSpace: the file system that holds the store is full.
+	// ErrNoSpace is a full file system under the store or a disk.
 	ErrNoSpace = errors.New("no space left for images")
-	// ErrNotFound: the store has no such bytes.
+	// ErrNotFound is what the store says of bytes that it does not have.
 	ErrNotFound = errors.New("no such image data")
-	// ErrTooSmall: a disk that is smaller than the image it is to be made from.
+	// ErrTooSmall is a disk that is smaller than the image it is to be made from.
 	ErrTooSmall = errors.New("disk is smaller than the image")
 )
 
