@@ -118,4 +118,7 @@ type Keypair struct {
 	PublicKey   string // one authorized_keys line
 	Fingerprint string // MD5 with colons, as Nova shows it
 	Created     time.Time
+	// PrivateKey is set only in the answer to the creation that made the key, and never stored:
+	// OpenSSH's PEM form.
+	PrivateKey string `json:"-"`
 }
