@@ -39,7 +39,8 @@ import (
 // take effect later, and repeating it is safe. A call whose context has ended before it begins fails
 // likewise and does nothing.
 //
-// Errors wrap one of the kinds of this package; see ErrNotFound and the following.
+// Errors wrap one of the kinds of this package; see ErrNotFound and the following. An ID that is not
+// a UUID names no guest.
 type Driver interface {
 	// Host describes the host and its hypervisor as they are now.
 	Host(ctx context.Context) (Host, error)

@@ -1,0 +1,180 @@
+package fake
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"compute-agent/virt"
+)
+
+// diskSize is what a disk's file says of itself.
+type diskSize struct{ capacity, allocated uint64 }
+
+// inspectFiles looks for the files of a Spec, as QEMU does when it opens them, and returns the
+// sizes of its disks.
+func inspectFiles(spec virt.Spec) ([]diskSize, error) {
+	sizes := make([]diskSize, len(spec.Disks))
+	for i, d := range spec.Disks {
+		size, err := inspectImage(d.Path, d.Format)
+		if err != nil {
+			return nil, fmt.Errorf("%w: disk %s: %w", virt.ErrInvalid, d.Target, err)
+		}
+		sizes[i] = size
+		for _, b := range d.Backing {
+			if _, err := inspectImage(b.Path, b.Format); err != nil {
+				return nil, fmt.Errorf("%w: backing file of disk %s: %w", virt.ErrInvalid, d.Target, err)
+			}
+		}
+	}
+	others := map[string]string{"emulator": spec.Emulator}
+	if spec.RNG != nil {
+		others["random number source"] = spec.RNG.Source
+	}
+	if spec.ConsoleLog != "" {
+		others["directory of the console log"] = filepath.Dir(spec.ConsoleLog)
+	}
+	for what, path := range others {
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", virt.ErrInvalid, what, err)
+		}
+	}
+	return sizes, nil
+}
+
+var qcow2Magic = []byte{'Q', 'F', 'I', 0xfb}
+
+// inspectImage reads the sizes of an image file, and refuses one that is not of the format.
+func inspectImage(path, format string) (diskSize, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return diskSize{}, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return diskSize{}, err
+	}
+	if info.IsDir() {
+		return diskSize{}, fmt.Errorf("%s is a directory", path)
+	}
+	size := diskSize{capacity: uint64(info.Size())}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		size.allocated = uint64(st.Blocks) * 512
+	}
+	if format != "qcow2" {
+		return size, nil
+	}
+	header := make([]byte, 32) // magic, version, backing file, cluster bits, virtual size at 24
+	if _, err := io.ReadFull(f, header); err != nil || string(header[:4]) != string(qcow2Magic) {
+		return diskSize{}, fmt.Errorf("%s is not in qcow2 format", path)
+	}
+	size.capacity = binary.BigEndian.Uint64(header[24:])
+	return size, nil
+}
+
+// MakeDisk writes the smallest file that this hypervisor takes for a qcow2 image of a virtual size
+// in bytes. QEMU would not.
+func MakeDisk(path string, virtualSize uint64) error {
+	header := make([]byte, 104)
+	copy(header, qcow2Magic)
+	binary.BigEndian.PutUint32(header[4:], 3)
+	binary.BigEndian.PutUint32(header[20:], 16)
+	binary.BigEndian.PutUint64(header[24:], virtualSize)
+	return os.WriteFile(path, header, 0o600)
+}
+
+var (
+	machines  = regexp.MustCompile(`^(pc|q35|pc-i440fx-\d+\.\d+|pc-q35-\d+\.\d+)$`)
+	cpuModels = regexp.MustCompile(`^(486|pentium|qemu32|qemu64|kvm64|core2duo|Conroe|Penryn|Nehalem|Westmere|SandyBridge|IvyBridge|Haswell|` +
+		`Broadwell|Skylake-(Client|Server)|Cascadelake-Server|Icelake-Server|Opteron_G[1-5]|EPYC(-Rome|-Milan)?|Dhyana)(-[A-Za-z-]+)?$`)
+)
+
+// support refuses what an x86 QEMU under libvirt cannot do.
+func (o Options) support(s virt.Spec) error {
+	unsupported := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{virt.ErrUnsupported}, args...)...)
+	}
+	isQ35 := s.Machine == "q35" || strings.HasPrefix(s.Machine, "pc-q35")
+	maxVCPUs := 255
+	if isQ35 {
+		maxVCPUs = 288
+	}
+	switch {
+	case s.VirtType == "kvm" && o.VirtType != "kvm":
+		return unsupported("virt type kvm on this host")
+	case s.Arch != "x86_64":
+		return unsupported("no emulator for %s", s.Arch)
+	case !machines.MatchString(s.Machine):
+		return unsupported("machine type %s", s.Machine)
+	case s.VCPUs > maxVCPUs:
+		return unsupported("%d vCPUs; machine type %s takes %d", s.VCPUs, s.Machine, maxVCPUs)
+	case s.CPU.Mode == "custom" && !cpuModels.MatchString(s.CPU.Model):
+		return unsupported("CPU model %s", s.CPU.Model)
+	case s.VirtType == "qemu" && s.CPU.Mode == "host-passthrough":
+		return unsupported("CPU mode host-passthrough with virt type qemu")
+	case s.MemoryMiB > o.MemoryMiB:
+		return fmt.Errorf("%w: %d MiB of memory on a host of %d MiB", virt.ErrNoCapacity, s.MemoryMiB, o.MemoryMiB)
+	}
+	for _, d := range s.Disks {
+		if isQ35 && d.Bus == "ide" {
+			return unsupported("disk %s: machine type %s has no IDE", d.Target, s.Machine)
+		}
+	}
+	if s.VNC != nil && !isLocal(s.VNC.Listen) {
+		return unsupported("VNC on %s: not an address of this host", s.VNC.Listen)
+	}
+	return nil
+}
+
+// isLocal says whether a socket can be bound to an address.
+func isLocal(listen string) bool {
+	addr, err := netip.ParseAddr(listen)
+	if err != nil || addr.IsLoopback() || addr.IsUnspecified() {
+		return err == nil
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range own {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr() == addr {
+			return true
+		}
+	}
+	return false
+}
+
+// admit refuses a Spec that collides with a guest that is there; h.mu is held.
+func (h *Hypervisor) admit(s virt.Spec) error {
+	if g := h.guests[s.ID]; g != nil {
+		return fmt.Errorf("%w: a guest with this ID, named %s", virt.ErrExists, g.spec.Name)
+	}
+	if id, taken := h.names[s.Name]; taken {
+		return fmt.Errorf("%w: a guest named %s, with ID %s", virt.ErrExists, s.Name, id)
+	}
+	return nil
+}
+
+// lockDisks refuses to begin a guest's process when a living guest writes to one of its files: QEMU
+// locks its images. h.mu is held.
+func (h *Hypervisor) lockDisks(s virt.Spec) error {
+	for _, d := range s.Disks {
+		for _, other := range h.guests {
+			if !d.CDROM && other.alive() && other.spec.ID != s.ID && other.writes(d.Path) {
+				return fmt.Errorf("%w: disk %s: guest %s has its file open", virt.ErrBusy, d.Target, other.spec.ID)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package fake
+
+import (
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"compute-agent/virt"
+)
+
+// guest is one guest; Hypervisor.mu guards it.
+type guest struct {
+	spec   virt.Spec
+	disks  []diskSize
+	state  virt.PowerState
+	reason string
+	// transient: the definition was removed while it ran; it is gone when it stops.
+	transient bool
+	changed   chan struct{} // closed and replaced at each change of state
+
+	booted bool          // an instruction has run since the process began
+	ran    time.Duration // how long the vCPUs have run since then, but for the present run
+	since  time.Time     // when the present run began
+}
+
+// alive says whether the guest's process exists.
+func (g *guest) alive() bool {
+	return g.state == virt.PowerRunning || g.state == virt.PowerPaused || g.state == virt.PowerSuspended
+}
+
+// writes says whether the guest has a file as a disk that it can write to.
+func (g *guest) writes(path string) bool {
+	return slices.ContainsFunc(g.spec.Disks, func(d virt.Disk) bool { return d.Path == path && !d.CDROM })
+}
+
+// announce wakes those who wait for the guest to change.
+func (g *guest) announce() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// enter puts the guest into a state at a time and keeps the account of its running time.
+func (g *guest) enter(state virt.PowerState, reason string, now time.Time) {
+	wasAlive := g.alive()
+	if g.state == virt.PowerRunning {
+		g.ran += now.Sub(g.since)
+	}
+	g.state, g.reason = state, reason
+	if !wasAlive {
+		g.ran, g.booted = 0, false
+	}
+	if state == virt.PowerRunning {
+		g.since, g.booted = now, true
+	}
+	g.announce()
+}
+
+// character is a number from 0 to 99 that is the guest's own: what it uses follows from it.
+func (g *guest) character() uint64 {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(g.spec.ID))
+	return uint64(sum.Sum32() % 100)
+}
+
+// bootTime is the CPU time that a guest has used when it has just begun to run.
+const bootTime = 800 * time.Millisecond
+
+// report describes the guest as virt.Guest. What it uses is a function of its ID, its Spec and how
+// long it has run: a vCPU is 3 to 23 % busy, 20 to 60 % of the memory is resident, and it reads
+// and writes some kilobytes a second.
+func (g *guest) report(now time.Time) virt.Guest {
+	r := virt.Guest{
+		ID: g.spec.ID, Name: g.spec.Name, State: g.state, Reason: g.reason,
+		VCPUs: g.spec.VCPUs, MemoryMiB: g.spec.MemoryMiB,
+	}
+	ran := g.ran
+	if g.state == virt.PowerRunning {
+		ran += now.Sub(g.since)
+	}
+	if g.alive() {
+		memory := g.spec.MemoryMiB * 1024
+		r.BalloonKiB = memory
+		r.ResidentKiB = memory/100*(20+g.character()*2/5) + 20*1024
+		if g.spec.BalloonPeriod > 0 && g.booted {
+			r.UnusedKiB = memory / 100 * (70 - g.character()*2/5)
+		}
+		if g.booted {
+			busy := ran * time.Duration(g.spec.VCPUs) / 500 * time.Duration(15+g.character())
+			r.CPUTime = bootTime + busy
+		}
+	}
+	for i, d := range g.spec.Disks {
+		r.Disks = append(r.Disks, g.diskStats(d, g.disks[i], ran))
+	}
+	return r
+}
+
+// diskStats are the figures of one disk after the guest ran for a time.
+func (g *guest) diskStats(d virt.Disk, size diskSize, ran time.Duration) virt.DiskStats {
+	stats := virt.DiskStats{
+		Target: d.Target, Path: d.Path,
+		CapacityBytes: size.capacity, AllocatedBytes: size.allocated,
+	}
+	if !g.alive() || !g.booted {
+		return stats
+	}
+	seconds := uint64(ran / time.Second)
+	const block = 4096
+	stats.ReadRequests = 500 + seconds*(1+g.character()/20)
+	stats.ReadBytes = stats.ReadRequests * block
+	if !d.CDROM {
+		stats.WriteRequests = 50 + seconds*(1+g.character()/30)
+		stats.WriteBytes = stats.WriteRequests * block
+	}
+	return stats
+}
+
+// copySpec returns a Spec that shares no memory with s.
+func copySpec(s virt.Spec) virt.Spec {
+	s.Disks = slices.Clone(s.Disks)
+	for i := range s.Disks {
+		s.Disks[i].Backing = slices.Clone(s.Disks[i].Backing)
+	}
+	if s.VNC != nil {
+		vnc := *s.VNC
+		s.VNC = &vnc
+	}
+	if s.RNG != nil {
+		rng := *s.RNG
+		s.RNG = &rng
+	}
+	return s
+}
