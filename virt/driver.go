@@ -89,8 +89,8 @@ type Driver interface {
 	Events(ctx context.Context) <-chan Event
 
 	// Close gives back what the driver holds and closes all event streams. Guests run on. Calls
-	// after Close fail with ErrUnavailable, and Events gives a closed stream; closing twice is
-	// allowed.
+	// after Close, and calls that wait for a guest at that moment, fail with ErrUnavailable, and
+	// Events gives a closed stream; closing twice is allowed.
 	Close() error
 }
 

@@ -1,0 +1,126 @@
+// Package virttest is the contract of package virt as a test suite that every driver passes. A
+// promise is a sentence of a comment in virt, and the name of the test that checks it.
+package virttest
+
+import (
+	"strings"
+	"testing"
+
+	"compute-agent/virt"
+)
+
+// Harness is a driver under test and what the suite needs around it. Open it for one test: the
+// suite asks for a new one for each promise, and leaves no guest behind. What it needs to give back
+// it gives back with t.Cleanup.
+type Harness struct {
+	Driver virt.Driver
+
+	// NewSpec returns a valid Spec with an ID and a name that were not used before, at least one
+	// disk whose file is there, and a console log in a directory that is there. The guest has no
+	// operating system: it never reacts to a request to shut down. Small is good: 64 MiB, 1 vCPU.
+	NewSpec func(t testing.TB) virt.Spec
+
+	// Reopen returns another driver for the same hypervisor, as a restarted agent has.
+	Reopen func(t testing.TB) virt.Driver
+
+	// BootableSpec is NewSpec for a guest whose operating system shuts down when asked, though
+	// perhaps not at the first request, which it may get while it is booting. Nil if there is none.
+	BootableSpec func(t testing.TB) virt.Spec
+
+	// The outside world. What is nil is not played.
+	CrashGuest     func(t testing.TB, id string)    // kill -9 of the process of a running guest
+	DestroyByHand  func(t testing.TB, id string)    // virsh destroy: stops a guest, keeps its definition
+	UndefineByHand func(t testing.TB, id string)    // virsh undefine
+	SuspendGuest   func(t testing.TB, id string)    // its own operating system goes to sleep
+	BreakLink      func(t testing.TB) (mend func()) // the driver's connection to the hypervisor
+
+	// Many is how many guests may run at once. Zero is 3.
+	Many int
+}
+
+// group is a list of promises about one method or subject.
+type group struct {
+	name     string
+	promises []promise
+}
+
+// promise is a sentence and how it is checked.
+type promise struct {
+	name  string
+	check func(e *env)
+	needs need
+}
+
+// need is what a promise presumes of a driver or its harness.
+type need string
+
+const (
+	always       need = ""
+	pauser       need = "a virt.Pauser"
+	logger       need = "a virt.ConsoleLogger"
+	bootable     need = "a guest with an operating system"
+	crashes      need = "a way to crash guests"
+	byHand       need = "a way to destroy and undefine guests by hand"
+	suspends     need = "a way to make a guest suspend itself"
+	breakingLink need = "a way to break the connection"
+)
+
+// met says whether a harness has what a promise needs.
+func (h Harness) met(n need) bool {
+	switch n {
+	case pauser:
+		_, ok := h.Driver.(virt.Pauser)
+		return ok
+	case logger:
+		_, ok := h.Driver.(virt.ConsoleLogger)
+		return ok
+	case bootable:
+		return h.BootableSpec != nil
+	case crashes:
+		return h.CrashGuest != nil
+	case byHand:
+		return h.DestroyByHand != nil && h.UndefineByHand != nil
+	case suspends:
+		return h.SuspendGuest != nil
+	case breakingLink:
+		return h.BreakLink != nil
+	default:
+		return true
+	}
+}
+
+// TestDriver checks every promise of package virt on the drivers that open returns.
+func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
+	checked, kept := 0, 0
+	var left []string
+	groups := []group{hostPromises, createPromises, textPromises, startPromises, stopPromises, destroyPromises,
+		guestPromises, pausePromises, consolePromises, eventPromises, outsidePromises, contextPromises,
+		closePromises, concurrencyPromises}
+	for _, g := range groups {
+		t.Run(g.name, func(t *testing.T) {
+			for _, p := range g.promises {
+				var missing need
+				ok := t.Run(p.name, func(t *testing.T) {
+					h := open(t)
+					if !h.met(p.needs) {
+						missing = p.needs
+						t.Skipf("needs %s", p.needs)
+					}
+					p.check(&env{T: t, Harness: h})
+				})
+				switch {
+				case missing != "":
+					left = append(left, p.name+" (needs "+string(missing)+")")
+				case ok:
+					checked, kept = checked+1, kept+1
+				default:
+					checked++
+				}
+			}
+		})
+	}
+	t.Logf("driver contract: %d promises checked, %d kept, %d not applicable to this driver", checked, kept, len(left))
+	if len(left) > 0 {
+		t.Logf("not applicable:\n\t%s", strings.Join(left, "\n\t"))
+	}
+}
