@@ -95,7 +95,7 @@ func MakeDisk(path string, virtualSize uint64) error {
 }
 
 var (
-	machines  = regexp.MustCompile(`^(pc|q35|pc-i440fx-\d+\.\d+|pc-q35-\d+\.\d+)$`)
+	machines  = regexp.MustCompile(`^(pc|q35|pc-(i440fx|q35)-([2-9]|10)\.\d{1,2})$`)
 	cpuModels = regexp.MustCompile(`^(486|pentium|qemu32|qemu64|kvm64|core2duo|Conroe|Penryn|Nehalem|Westmere|SandyBridge|IvyBridge|Haswell|` +
 		`Broadwell|Skylake-(Client|Server)|Cascadelake-Server|Icelake-Server|Opteron_G[1-5]|EPYC(-Rome|-Milan)?|Dhyana)(-[A-Za-z-]+)?$`)
 )
