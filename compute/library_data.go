@@ -16,7 +16,7 @@ const cleanupTime = 10 * time.Second
 
 // UploadImage reads body to its end, inspects what came and makes the image active. The image must
 // be queued, ErrConflict if it is not, and have its formats, else ErrInvalid. What is not as
-// declared or not safe is ErrInvalid, what is too long ErrTooLarge, a full disk ErrNoCapacity.
+// declared or not safe is ErrInvalid, what is too long or fills the disk ErrTooLarge.
 //
 // When it returns an error nothing of the bytes is kept; the image is queued again, as in Glance's
 // second API, with the reason in Problem.
@@ -123,7 +123,7 @@ func uploadFailure(id string, err error) *Failure {
 	case errors.Is(err, image.ErrTooLarge):
 		f.Kind, f.Reason, f.Err = ErrTooLarge, "it has more bytes than are allowed", nil
 	case errors.Is(err, image.ErrNoSpace):
-		f.Kind, f.Reason, f.Err = ErrNoCapacity, "there is no space left for images", nil
+		f.Kind, f.Reason, f.Err = ErrTooLarge, "there is no space left for images", nil // as Glance answers
 	case errors.Is(err, ErrNotFound):
 		f.Kind, f.Reason, f.Err = ErrNotFound, "it was deleted during the upload", nil
 	}

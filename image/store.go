@@ -162,16 +162,13 @@ func (s *Store) Inspect(ctx context.Context, sha, format string) (Info, error) {
 	return s.inspect(ctx, file, format)
 }
 
-// Path returns the absolute path of an image's file. ErrNotFound if it is not in the store.
-func (s *Store) Path(sha string) (string, error) {
+// Path returns the absolute path that the bytes with this SHA-256 have when they are in the store.
+// It looks at nothing; for what is not a SHA-256 it is a path at which nothing ever is.
+func (s *Store) Path(sha string) string {
 	if !isSHA256(sha) {
-		return "", fmt.Errorf("%w: %q is not a SHA-256", ErrNotFound, sha)
+		return filepath.Join(s.dir, ".none")
 	}
-	path := s.path(sha)
-	if _, err := os.Lstat(path); err != nil {
-		return "", missing(sha, err)
-	}
-	return path, nil
+	return s.path(sha)
 }
 
 // Open opens an image's file for reading. ErrNotFound if it is not in the store.
