@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"image":       {},
 	"configdrive": {},
 	"identity":    {},
+	"hwprops":     {},
 	"internal":    {},
 	// Drivers talk to their hypervisor.
 	"virt/fake":     {"virt"},
@@ -40,6 +41,7 @@ var mayImport = map[string][]string{
 	"api":   {"compute", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
 	"nova":  {"compute", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive"},
 	// Wiring and the tests that cross packages see everything.
+	"plan": {"..."},
 	"cmd":  {"..."},
 	"test": {"..."},
 }
