@@ -1,0 +1,175 @@
+// Summary reads the output of `go test -json` on standard input and prints it for people: a line for
+// each package, everything that a failed test said, every skipped test with its reason, and the
+// counts of the suites that it is asked for.
+//
+//	go test -json ./... | summary 'contract suite, fake driver=virt/fake TestDriver'
+//
+// A suite is the tests of one package whose name begins so. It fails when a test failed, when a package
+// did not build, and when a suite has no tests: one that is gone must not look like one that passes.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+const module = "compute-agent/"
+
+// event is a line of `go test -json`; see `go doc test2json`.
+type event struct {
+	Action, Package, Test, Output string
+	ImportPath                    string // of build output
+	Elapsed                       float64
+}
+
+// key is a test, or a package when its test is empty.
+type key struct{ pkg, test string }
+
+// suite is a part of the tests with a name of its own.
+type suite struct {
+	title, pkg, prefix             string
+	passed, failed, skipped, leafs int
+}
+
+// report gathers what is needed to print results as they come in.
+type report struct {
+	out      io.Writer
+	suites   []*suite
+	output   map[key][]string
+	parents  map[key]bool // tests with subtests: they count through those
+	all      suite
+	broken   bool // a package failed other than by its tests
+	failures map[string]int
+}
+
+func main() {
+	r, err := newReport(os.Stdout, os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "summary:", err)
+		os.Exit(2)
+	}
+	if err := r.read(os.Stdin); err != nil {
+		fmt.Fprintln(os.Stderr, "summary:", err)
+		os.Exit(2)
+	}
+	if !r.close() {
+		os.Exit(1)
+	}
+}
+
+func newReport(out io.Writer, args []string) (*report, error) {
+	r := &report{out: out, output: map[key][]string{}, parents: map[key]bool{}, failures: map[string]int{}}
+	for _, arg := range args {
+		title, where, ok := strings.Cut(arg, "=")
+		pkg, prefix, ok2 := strings.Cut(where, " ")
+		if !ok || !ok2 {
+			return nil, fmt.Errorf("suite %q is not TITLE=PACKAGE PREFIX", arg)
+		}
+		r.suites = append(r.suites, &suite{title: title, pkg: module + pkg, prefix: prefix})
+	}
+	return r, nil
+}
+
+func (r *report) read(in io.Reader) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var e event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			fmt.Fprintln(r.out, lines.Text()) // go itself, before any test
+			continue
+		}
+		r.add(e)
+	}
+	return lines.Err()
+}
+
+func (r *report) add(e event) {
+	k := key{e.Package, e.Test}
+	switch e.Action {
+	case "run":
+		if i := strings.LastIndex(e.Test, "/"); i > 0 {
+			r.parents[key{e.Package, e.Test[:i]}] = true
+		}
+	case "build-output":
+		fmt.Fprint(r.out, e.Output)
+	case "output":
+		r.output[k] = append(r.output[k], e.Output)
+	case "pass", "fail", "skip":
+		if e.Test != "" {
+			r.endTest(e, k)
+		} else {
+			r.endPackage(e, k)
+		}
+	}
+}
+
+func (r *report) endTest(e event, k key) {
+	if e.Action != "pass" {
+		fmt.Fprint(r.out, strings.Join(r.output[k], ""))
+	}
+	delete(r.output, k)
+	if e.Action == "fail" {
+		r.failures[e.Package]++
+	}
+	if r.parents[k] {
+		return
+	}
+	r.all.count(e.Action)
+	for _, s := range r.suites {
+		if e.Package == s.pkg && strings.HasPrefix(e.Test, s.prefix) {
+			s.count(e.Action)
+		}
+	}
+}
+
+func (r *report) endPackage(e event, k key) {
+	if e.Action == "skip" { // no test files
+		return
+	}
+	if e.Action == "fail" && r.failures[e.Package] == 0 {
+		r.broken = true // it did not build, or died
+		for other, lines := range r.output {
+			if other.pkg == e.Package {
+				fmt.Fprint(r.out, strings.Join(lines, ""))
+			}
+		}
+	}
+	word := "ok  "
+	if e.Action == "fail" {
+		word = "FAIL"
+	}
+	fmt.Fprintf(r.out, "%s\t%s\t%.3fs\n", word, e.Package, e.Elapsed)
+	delete(r.output, k)
+}
+
+func (s *suite) count(action string) {
+	s.leafs++
+	switch action {
+	case "pass":
+		s.passed++
+	case "fail":
+		s.failed++
+	case "skip":
+		s.skipped++
+	}
+}
+
+// close prints the counts and says whether all is well.
+func (r *report) close() bool {
+	good := !r.broken && r.all.failed == 0 && len(r.failures) == 0
+	fmt.Fprintln(r.out)
+	for _, s := range append(r.suites, &suite{title: "all Go tests", leafs: r.all.leafs,
+		passed: r.all.passed, failed: r.all.failed, skipped: r.all.skipped}) {
+		fmt.Fprintf(r.out, "%s: %d passed, %d failed, %d skipped\n", s.title, s.passed, s.failed, s.skipped)
+		if s.leafs == 0 {
+			fmt.Fprintf(r.out, "%s: no such tests\n", s.title)
+			good = false
+		}
+	}
+	return good
+}
