@@ -121,6 +121,17 @@ blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + os.urandom(32)
 print("ssh-ed25519", base64.b64encode(blob).decode(), "demo")'
 }
 
+# halting_disk FILE: a raw disk of 1 MiB whose boot sector halts the CPU, so that its guests cost next
+# to nothing once the BIOS is through.
+halting_disk() {
+	{
+		printf '\xfa\xf4\xeb\xfd' # cli; hlt; jump back
+		head -c 506 /dev/zero
+		printf '\x55\xaa'
+		head -c 1048064 /dev/zero
+	} >"$1"
+}
+
 # domains: the UUIDs of the domains that have their disks in the agent's directory.
 domains() {
 	local uuid

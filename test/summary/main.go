@@ -74,13 +74,17 @@ func newReport(out io.Writer, args []string) (*report, error) {
 	return r, nil
 }
 
+func (r *report) print(format string, args ...any) {
+	_, _ = fmt.Fprintf(r.out, format, args...) // nobody to tell when nobody listens
+}
+
 func (r *report) read(in io.Reader) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var e event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			fmt.Fprintln(r.out, lines.Text()) // go itself, before any test
+			r.print("%s\n", lines.Text()) // go itself, before any test
 			continue
 		}
 		r.add(e)
@@ -96,8 +100,11 @@ func (r *report) add(e event) {
 			r.parents[key{e.Package, e.Test[:i]}] = true
 		}
 	case "build-output":
-		fmt.Fprint(r.out, e.Output)
+		r.print("%s", e.Output)
 	case "output":
+		if e.Test == "" && strings.HasPrefix(e.Output, "FAIL") {
+			return // endPackage says it
+		}
 		r.output[k] = append(r.output[k], e.Output)
 	case "pass", "fail", "skip":
 		if e.Test != "" {
@@ -110,7 +117,7 @@ func (r *report) add(e event) {
 
 func (r *report) endTest(e event, k key) {
 	if e.Action != "pass" {
-		fmt.Fprint(r.out, strings.Join(r.output[k], ""))
+		r.print("%s", strings.Join(r.output[k], ""))
 	}
 	delete(r.output, k)
 	if e.Action == "fail" {
@@ -135,7 +142,7 @@ func (r *report) endPackage(e event, k key) {
 		r.broken = true // it did not build, or died
 		for other, lines := range r.output {
 			if other.pkg == e.Package {
-				fmt.Fprint(r.out, strings.Join(lines, ""))
+				r.print("%s", strings.Join(lines, ""))
 			}
 		}
 	}
@@ -143,7 +150,7 @@ func (r *report) endPackage(e event, k key) {
 	if e.Action == "fail" {
 		word = "FAIL"
 	}
-	fmt.Fprintf(r.out, "%s\t%s\t%.3fs\n", word, e.Package, e.Elapsed)
+	r.print("%s\t%s\t%.3fs\n", word, e.Package, e.Elapsed)
 	delete(r.output, k)
 }
 
@@ -162,12 +169,12 @@ func (s *suite) count(action string) {
 // close prints the counts and says whether all is well.
 func (r *report) close() bool {
 	good := !r.broken && r.all.failed == 0 && len(r.failures) == 0
-	fmt.Fprintln(r.out)
+	r.print("\n")
 	for _, s := range append(r.suites, &suite{title: "all Go tests", leafs: r.all.leafs,
 		passed: r.all.passed, failed: r.all.failed, skipped: r.all.skipped}) {
-		fmt.Fprintf(r.out, "%s: %d passed, %d failed, %d skipped\n", s.title, s.passed, s.failed, s.skipped)
+		r.print("%s: %d passed, %d failed, %d skipped\n", s.title, s.passed, s.failed, s.skipped)
 		if s.leafs == 0 {
-			fmt.Fprintf(r.out, "%s: no such tests\n", s.title)
+			r.print("%s: no such tests\n", s.title)
 			good = false
 		}
 	}

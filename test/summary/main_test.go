@@ -1,0 +1,66 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func summarize(t *testing.T, suite string, events ...string) (string, bool) {
+	t.Helper()
+	var out strings.Builder
+	r, err := newReport(&out, []string{suite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.read(strings.NewReader(strings.Join(events, "\n"))); err != nil {
+		t.Fatal(err)
+	}
+	good := r.close()
+	return out.String(), good
+}
+
+const (
+	runA     = `{"Action":"run","Package":"compute-agent/a","Test":"TestA"}`
+	runOne   = `{"Action":"run","Package":"compute-agent/a","Test":"TestA/one"}`
+	runTwo   = `{"Action":"run","Package":"compute-agent/a","Test":"TestA/two"}`
+	sayTwo   = `{"Action":"output","Package":"compute-agent/a","Test":"TestA/two","Output":"the reason\n"}`
+	passOne  = `{"Action":"pass","Package":"compute-agent/a","Test":"TestA/one"}`
+	passTwo  = `{"Action":"pass","Package":"compute-agent/a","Test":"TestA/two"}`
+	skipTwo  = `{"Action":"skip","Package":"compute-agent/a","Test":"TestA/two"}`
+	failTwo  = `{"Action":"fail","Package":"compute-agent/a","Test":"TestA/two"}`
+	passA    = `{"Action":"pass","Package":"compute-agent/a","Test":"TestA"}`
+	failA    = `{"Action":"fail","Package":"compute-agent/a","Test":"TestA"}`
+	passPkg  = `{"Action":"pass","Package":"compute-agent/a"}`
+	failPkg  = `{"Action":"fail","Package":"compute-agent/a"}`
+	panicked = `{"Action":"output","Package":"compute-agent/a","Test":"TestA/one","Output":"panic: oh\n"}`
+)
+
+func TestSummary(t *testing.T) {
+	for name, c := range map[string]struct {
+		suite  string
+		events []string
+		good   bool
+		want   string
+		not    string
+	}{
+		"counts tests without subtests": {"s=a TestA", []string{runA, runOne, runTwo, sayTwo, passOne, passTwo, passA, passPkg},
+			true, "s: 2 passed, 0 failed, 0 skipped", "the reason"},
+		"shows why a test was skipped": {"s=a TestA", []string{runA, runOne, runTwo, sayTwo, passOne, skipTwo, passA, passPkg},
+			true, "the reason", "FAIL"},
+		"shows what a failed test said": {"s=a TestA", []string{runA, runOne, runTwo, sayTwo, passOne, failTwo, failA, failPkg},
+			false, "the reason", "ok  "},
+		"a suite without tests fails": {"s=a TestB", []string{runA, passA, passPkg},
+			false, "s: no such tests", "FAIL"},
+		"a package that died fails": {"s=a TestA", []string{runA, runOne, passOne, runTwo, panicked, failPkg},
+			false, "panic: oh", "ok  "},
+		"a package that did not build fails": {"s=a TestA", []string{`{"ImportPath":"a","Action":"build-output","Output":"undefined: x\n"}`, failPkg},
+			false, "undefined: x", "ok  "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, good := summarize(t, c.suite, c.events...)
+			if good != c.good || !strings.Contains(out, c.want) || strings.Contains(out, c.not) {
+				t.Errorf("good %v, want %v; want %q and no %q in:\n%s", good, c.good, c.want, c.not, out)
+			}
+		})
+	}
+}
