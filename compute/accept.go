@@ -1,0 +1,155 @@
+package compute
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// run is the goroutine of one operation.
+type run struct {
+	op     Operation
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+}
+
+// begin accepts a command: when it returns nil the operation is in the journal and will be carried
+// out, also if the agent is killed right after.
+func (m *Manager) begin(ctx context.Context, serverID string, kind OperationKind, admit func(Server) error) error {
+	unlock, err := m.accepting.Lock(ctx, serverID)
+	if err != nil {
+		return fmt.Errorf("%s server %s: %w", kind, serverID, err)
+	}
+	defer unlock()
+	if err := m.open(); err != nil {
+		return err
+	}
+	op := m.newOperation(ctx, kind, serverID, nil)
+	// Not cancelled with the request: a commit must not be in doubt.
+	err = m.store.Update(context.WithoutCancel(ctx), func(tx Writer) error {
+		s, err := tx.Server(serverID)
+		if err != nil {
+			return err
+		}
+		if err := admit(s); err != nil {
+			return err
+		}
+		if s.Task != TaskNone {
+			if err := dropOperation(tx, serverID); err != nil {
+				return err
+			}
+		}
+		s.Task, s.Updated = acceptedTask[kind], op.Started
+		if err := tx.UpdateServer(s); err != nil {
+			return err
+		}
+		return tx.PutOperation(op)
+	})
+	if err != nil {
+		return err
+	}
+	m.launch(op)
+	return nil
+}
+
+// acceptedTask is the task state that shows before an operation's first step.
+var acceptedTask = map[OperationKind]TaskState{
+	OpCreate:     TaskScheduling,
+	OpDelete:     TaskDeleting,
+	OpStart:      TaskPoweringOn,
+	OpStop:       TaskPoweringOff,
+	OpRebootSoft: TaskRebooting,
+	OpRebootHard: TaskRebootingHard,
+	OpPause:      TaskPausing,
+	OpUnpause:    TaskUnpausing,
+}
+
+// dropOperation removes the operation whose place a new one takes.
+func dropOperation(tx Writer, serverID string) error {
+	ops, err := tx.Operations()
+	if err != nil {
+		return err
+	}
+	for _, op := range ops {
+		if op.ServerID == serverID {
+			return tx.DeleteOperation(op.ID)
+		}
+	}
+	return nil
+}
+
+func (m *Manager) open() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return &Failure{Kind: ErrUnavailable, Reason: "the agent is stopping"}
+	}
+	return nil
+}
+
+func (m *Manager) newOperation(ctx context.Context, kind OperationKind, serverID string, args json.RawMessage) Operation {
+	return Operation{
+		ID: uuid.NewString(), ServerID: serverID, Kind: kind, RequestID: RequestID(ctx), Args: args, Started: m.now(),
+	}
+}
+
+// now is the time as records have it.
+func (m *Manager) now() time.Time { return m.opt.Clock().UTC() }
+
+// launch carries an operation of the journal out in the background, and stops the one whose place
+// it took. When the manager is closing it does nothing: the next start will.
+func (m *Manager) launch(op Operation) {
+	ctx, cancel := context.WithCancelCause(m.base)
+	r := &run{op: op, cancel: cancel, done: make(chan struct{})}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		cancel(errParked)
+		return
+	}
+	if older := m.running[op.ServerID]; older != nil {
+		older.cancel(errSuperseded)
+	}
+	m.running[op.ServerID] = r
+	m.wg.Go(func() {
+		defer m.ended(r)
+		m.carryOut(ctx, op)
+	})
+}
+
+func (m *Manager) ended(r *run) {
+	r.cancel(nil)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running[r.op.ServerID] == r {
+		delete(m.running, r.op.ServerID)
+	}
+	close(r.done)
+}
+
+// carryOut does an operation from the step that it is at, under the server's lock. A create waits
+// for its turn before it takes the lock, so that a delete need not wait for that.
+func (m *Manager) carryOut(ctx context.Context, op Operation) {
+	if op.Kind == OpCreate {
+		select {
+		case m.builds <- struct{}{}:
+			defer func() { <-m.builds }()
+		case <-ctx.Done():
+			return
+		case <-m.closing:
+			return
+		}
+	}
+	unlock, err := m.locks.Lock(ctx, op.ServerID)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	if ctx.Err() != nil {
+		return // superseded while it waited
+	}
+	newWork(m, op).run(ctx)
+}

@@ -1,0 +1,36 @@
+package compute
+
+import (
+	"context"
+	"errors"
+)
+
+var errBeingDeleted = errors.New("it is being deleted")
+
+// DeleteServer removes a server with all that it has on the host, whatever is under way on it.
+// Deleting a server that is being deleted succeeds.
+func (m *Manager) DeleteServer(ctx context.Context, id string) error {
+	err := m.begin(ctx, id, OpDelete, func(s Server) error {
+		if s.Task == TaskDeleting {
+			return errBeingDeleted
+		}
+		return admit(CmdDelete, s)
+	})
+	if errors.Is(err, errBeingDeleted) {
+		return nil
+	}
+	return err
+}
+
+// deleteProcedure has no undo: a delete that fails is asked for again, and does again what it did.
+func deleteProcedure() procedure {
+	return procedure{
+		steps: []step{
+			{name: "guest", task: TaskDeleting, do: doDestroy},
+			{name: "files", task: TaskDeleting, do: doRemoveFiles},
+		},
+		target: Deleted,
+	}
+}
+
+func doRemoveFiles(ctx context.Context, w *work) error { return w.m.disks.Remove(ctx, w.op.ServerID) }

@@ -1,0 +1,204 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/google/uuid"
+
+	"compute-agent/blockdev"
+	"compute-agent/configdrive"
+	"compute-agent/image"
+	"compute-agent/internal/command"
+)
+
+// FileDisks keeps each server's disks as files in a directory of its own, named by the server's ID:
+// a qcow2 overlay on the image's cached bytes, and the config drive.
+type FileDisks struct {
+	dir      string
+	imageDir string
+	runner   command.Runner
+	directIO bool
+}
+
+// NewFileDisks keeps servers' files under dir, which is made if it is not there, and builds them on
+// the bytes of an image store in imageDir. Both must be absolute. The runner runs qemu-img and
+// genisoimage.
+func NewFileDisks(dir, imageDir string, runner command.Runner) (*FileDisks, error) {
+	if !filepath.IsAbs(dir) || !filepath.IsAbs(imageDir) {
+		return nil, fmt.Errorf("servers' directory: %s or %s is not an absolute path", dir, imageDir)
+	}
+	// Others may pass through, as the hypervisor's user must, but not list.
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("servers' directory: %w", err)
+	}
+	return &FileDisks{dir: dir, imageDir: imageDir, runner: runner, directIO: takesDirectIO(dir)}, nil
+}
+
+// takesDirectIO tries whether files in dir can be opened around the page cache; tmpfs and some
+// others refuse.
+func takesDirectIO(dir string) bool {
+	path := filepath.Join(dir, ".direct-io")
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_DIRECT, 0o600)
+	if err == nil {
+		_ = file.Close()
+	}
+	_ = os.Remove(path)
+	return err == nil
+}
+
+// Storage implements Disks.
+func (d *FileDisks) Storage(context.Context) (Storage, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(d.dir, &st); err != nil {
+		return Storage{}, fmt.Errorf("look at the file system of %s: %w", d.dir, err)
+	}
+	size := uint64(st.Bsize)
+	return Storage{TotalBytes: st.Blocks * size, FreeBytes: st.Bavail * size, DirectIO: d.directIO}, nil
+}
+
+// Files implements Disks.
+func (d *FileDisks) Files(s Server) Files {
+	dir := filepath.Join(d.dir, s.ID)
+	return Files{
+		Root: filepath.Join(dir, "disk"), Base: filepath.Join(d.imageDir, s.Image.Checksum),
+		ConfigDrive: filepath.Join(dir, "disk.config"), ConsoleLog: filepath.Join(dir, "console.log"),
+	}
+}
+
+// Make implements Disks.
+func (d *FileDisks) Make(ctx context.Context, s Server, secret Secrets) error {
+	dir, err := d.home(s.ID)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make the server's directory: %w", err)
+	}
+	if err := syncDir(d.dir); err != nil {
+		return fmt.Errorf("make the server's directory: %w", err)
+	}
+	files := d.Files(s)
+	base := image.Base{Path: files.Base, Format: s.Image.Format}
+	if err := image.MakeOverlay(ctx, d.runner, files.Root, base, int64(s.Flavor.DiskGiB)<<30); err != nil {
+		return explainDisk(s, err)
+	}
+	if !s.ConfigDrive {
+		return nil
+	}
+	return configdrive.Write(ctx, d.runner, files.ConfigDrive, driveOf(s, secret))
+}
+
+// syncDir makes a new entry of a directory survive a power failure.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// explainDisk turns what the user can do something about into words for the user.
+func explainDisk(s Server, err error) error {
+	because := func(kind error, reason string) error {
+		return &Failure{Kind: kind, Subject: "image " + s.ImageID, Reason: reason, Err: err}
+	}
+	var refused *image.Refusal
+	switch {
+	case errors.As(err, &refused):
+		return &Failure{Kind: ErrInvalid, Subject: "image " + s.ImageID, Reason: refused.Error()}
+	case errors.Is(err, image.ErrTooSmall):
+		return because(ErrInvalid, "the flavor's disk is smaller than the image")
+	case errors.Is(err, image.ErrNotFound), errors.Is(err, os.ErrNotExist):
+		return because(ErrNotFound, "its bytes are not there")
+	case errors.Is(err, image.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
+		return because(ErrNoCapacity, "no space is left on the host for its disk")
+	default:
+		return err
+	}
+}
+
+// Remove implements Disks.
+func (d *FileDisks) Remove(_ context.Context, serverID string) error {
+	dir, err := d.home(serverID)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the server's files: %w", err)
+	}
+	return nil
+}
+
+// List implements Disks.
+func (d *FileDisks) List(context.Context) ([]string, error) {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list servers' files: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if _, err := d.home(e.Name()); err == nil {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// home is a server's directory. Only a UUID names one: nothing else may become a path.
+func (d *FileDisks) home(serverID string) (string, error) {
+	if id, err := uuid.Parse(serverID); err != nil || id.String() != serverID {
+		return "", fmt.Errorf("%w: server ID %q is not a UUID", ErrInvalid, serverID)
+	}
+	return filepath.Join(d.dir, serverID), nil
+}
+
+func driveOf(s Server, secret Secrets) configdrive.Drive {
+	drive := configdrive.Drive{
+		ID: s.ID, Number: s.Number, Name: s.Name, Hostname: hostname(s), AvailabilityZone: "nova",
+		ProjectID: s.ProjectID, Flavor: s.Flavor.Name, RootDevice: rootDevice(s),
+		Metadata: s.Metadata, UserData: s.UserData, AdminPassword: secret.AdminPassword,
+	}
+	if s.Keypair != nil {
+		drive.Key = &configdrive.Key{Name: s.Keypair.Name, Type: s.Keypair.Type, PublicKey: s.Keypair.PublicKey}
+	}
+	return drive
+}
+
+// rootDevice is the root disk's name; a server whose drives cannot be placed never gets this far.
+func rootDevice(s Server) string {
+	l, err := blockdev.Plan(blockdev.Request{Properties: s.Image.Properties})
+	if err != nil {
+		return "vda"
+	}
+	return l.Root.Name
+}
+
+// hostname makes a valid host name of a server's name, as Nova's sanitize_hostname does: spaces and
+// underscores become dashes, letters small, all else but letters, digits, dots and dashes goes. A
+// name of which nothing is left becomes "server-" and the ID.
+func hostname(s Server) string {
+	keep := func(r rune) rune {
+		switch {
+		case r == ' ' || r == '_':
+			return '-'
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '.':
+			return r
+		}
+		return -1
+	}
+	name := strings.Map(keep, strings.ToLower(s.Name))
+	if len(name) > 63 {
+		name = name[:63]
+	}
+	name = strings.Trim(name, ".-")
+	if name == "" {
+		return "server-" + s.ID
+	}
+	return name
+}

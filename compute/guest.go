@@ -1,0 +1,120 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"compute-agent/virt"
+)
+
+// hostInfo returns what the driver said of the host, asking it if it has not said anything yet.
+func (m *Manager) hostInfo() (virt.Host, Storage, error) {
+	m.mu.Lock()
+	host, storage := m.host, m.storage
+	m.mu.Unlock()
+	if host.Arch != "" {
+		return host, storage, nil
+	}
+	return m.learnHost()
+}
+
+// machine is what Specs depend on beside their servers.
+func (m *Manager) machine() (machine, error) {
+	host, storage, err := m.hostInfo()
+	return machine{host: host, storage: storage, guests: m.opt.Guests, version: m.opt.Version}, err
+}
+
+// learnHost asks driver and file system how large the host is, and tells the ledger.
+func (m *Manager) learnHost() (virt.Host, Storage, error) {
+	ctx, cancel := m.call()
+	defer cancel()
+	storage, err := m.disks.Storage(ctx)
+	if err != nil {
+		return virt.Host{}, Storage{}, fmt.Errorf("look at the disks' file system: %w", err)
+	}
+	host, err := m.driver.Host(ctx)
+	if err != nil {
+		return virt.Host{}, Storage{}, err
+	}
+	m.ledger.size(host, storage)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.host, m.storage = host, storage
+	return host, storage, nil
+}
+
+// createGuest makes a server's guest, its vCPUs stopped. One with its ID that is there already, from
+// an attempt that was cut off, is made anew: its vCPUs were never started.
+func (m *Manager) createGuest(s Server) error {
+	on, err := m.machine()
+	if err != nil {
+		return err
+	}
+	spec, err := buildSpec(s, m.disks.Files(s), on)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := m.call()
+	defer cancel()
+	err = m.driver.Create(ctx, spec)
+	if !errors.Is(err, virt.ErrExists) {
+		return err
+	}
+	if _, lookErr := m.driver.Guest(ctx, s.ID); lookErr != nil {
+		return errors.Join(err, ignoreNotFound(lookErr)) // another guest has its name
+	}
+	if err := m.driver.Destroy(ctx, s.ID); err != nil {
+		return err
+	}
+	return m.driver.Create(ctx, spec)
+}
+
+// startGuest runs a server's guest, and makes it first if it is not there.
+func (m *Manager) startGuest(s Server) error {
+	err := m.driverCall(func(ctx context.Context) error { return m.driver.Start(ctx, s.ID) })
+	if !errors.Is(err, virt.ErrNotFound) {
+		return err
+	}
+	if err := m.createGuest(s); err != nil {
+		return err
+	}
+	return m.driverCall(func(ctx context.Context) error { return m.driver.Start(ctx, s.ID) })
+}
+
+// remakeGuest ends a server's guest, if there is one, and makes it again from the server's record.
+func (m *Manager) remakeGuest(s Server) error {
+	if err := m.destroyGuest(s.ID); err != nil {
+		return err
+	}
+	return m.createGuest(s)
+}
+
+func (m *Manager) destroyGuest(id string) error {
+	return m.driverCall(func(ctx context.Context) error { return m.driver.Destroy(ctx, id) })
+}
+
+func (m *Manager) driverCall(fn func(context.Context) error) error {
+	ctx, cancel := m.call()
+	defer cancel()
+	return fn(ctx)
+}
+
+// stopGuest asks a guest to shut down and forces it after the grace; one that is not there is stopped.
+// It ends early when ctx does, with the guest as it then is.
+func (m *Manager) stopGuest(ctx context.Context, id string, grace bool) error {
+	opt := virt.StopOptions{}
+	if grace {
+		opt = virt.StopOptions{Grace: m.opt.ShutdownTimeout, Retry: m.opt.ShutdownRetry}
+	}
+	ctx, cancel := context.WithTimeout(ctx, opt.Grace+m.opt.CallTimeout)
+	defer cancel()
+	return ignoreNotFound(m.driver.Stop(ctx, id, opt))
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, virt.ErrNotFound) {
+		return nil
+	}
+	return err
+}
