@@ -69,4 +69,6 @@ type Keypairs interface {
 type Nodes interface {
 	// Node is the host with what it has and what is claimed of it.
 	Node(ctx context.Context) (compute.Node, error)
+	// Up tells whether the hypervisor answered when it was last spoken to. It is quick.
+	Up() bool
 }

@@ -179,6 +179,13 @@ func rootDevice(s Server) string {
 	return l.Root.Name
 }
 
+// Hostname is the host name that the guest finds on its config drive.
+func (s Server) Hostname() string { return hostname(s) }
+
+// RootDevice is the root disk's device file in the guest, as Nova calls it: /dev/vda. The guest may
+// see another.
+func (s Server) RootDevice() string { return "/dev/" + rootDevice(s) }
+
 // hostname makes a valid host name of a server's name, as Nova's sanitize_hostname does: spaces and
 // underscores become dashes, letters small, all else but letters, digits, dots and dashes goes. A
 // name of which nothing is left becomes "server-" and the ID.

@@ -47,6 +47,13 @@ func (m *Manager) Node(ctx context.Context) (Node, error) {
 	return n, nil
 }
 
+// Up tells whether the hypervisor answered when it was last spoken to. Unlike Node it asks nothing.
+func (m *Manager) Up() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.lost
+}
+
 func (m *Manager) listGuests() ([]virt.Guest, error) {
 	ctx, cancel := m.call()
 	defer cancel()
