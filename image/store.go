@@ -242,7 +242,9 @@ func missing(sha string, err error) error {
 // noSpace gives a full disk or an exhausted quota its kind. The file's path is left out: the
 // message reaches users.
 func noSpace(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	var program *command.Error
+	said := errors.As(err, &program) && strings.HasSuffix(program.Stderr, "No space left on device")
+	if said || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return ErrNoSpace
 	}
 	return err
