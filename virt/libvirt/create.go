@@ -1,0 +1,147 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	lv "libvirt.org/go/libvirt"
+
+	"compute-agent/virt"
+)
+
+// undoTimeout bounds the removal of a guest whose creation failed.
+const undoTimeout = 30 * time.Second
+
+// undefineFlags remove with a definition what libvirt keeps beside it.
+const undefineFlags = lv.DOMAIN_UNDEFINE_MANAGED_SAVE | lv.DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+	lv.DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | lv.DOMAIN_UNDEFINE_NVRAM
+
+// Create implements virt.Driver.
+func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
+	const op = "create guest"
+	text, err := Render(spec)
+	if err != nil {
+		return failure(op, spec.ID, err)
+	}
+	if err := checkFiles(&spec); err != nil {
+		return failure(op, spec.ID, err)
+	}
+	id, name := spec.ID, spec.Name
+	return d.changeGuest(ctx, op, id, d.opt.CallTimeout, func(ctx context.Context, c *call) error {
+		if err := c.checkAbsent(ctx, id, name); err != nil {
+			return err
+		}
+		err := c.define(ctx, text)
+		if err == nil {
+			err = c.domain(ctx, id, func(dom *lv.Domain) error {
+				return dom.CreateWithFlags(lv.DOMAIN_START_PAUSED)
+			})
+		}
+		if err == nil {
+			err = ctx.Err() // nobody waits for the guest any more
+		}
+		if err != nil {
+			return c.undoCreate(ctx, id, err)
+		}
+		return nil
+	})
+}
+
+// checkAbsent fails with ErrExists when there is a domain with the ID or the name. Defining it would
+// otherwise replace the definition of what is there.
+func (c *call) checkAbsent(ctx context.Context, id, name string) error {
+	return c.rpc(ctx, func(conn *lv.Connect) error {
+		for _, lookup := range []func() (*lv.Domain, error){
+			func() (*lv.Domain, error) { return conn.LookupDomainByUUIDString(id) },
+			func() (*lv.Domain, error) { return conn.LookupDomainByName(name) },
+		} {
+			dom, err := lookup()
+			if err == nil {
+				free(dom)
+				return virt.ErrExists
+			}
+			if !isMissing(err) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *call) define(ctx context.Context, text string) error {
+	return c.rpc(ctx, func(conn *lv.Connect) error {
+		dom, err := conn.DomainDefineXMLFlags(text, lv.DOMAIN_DEFINE_VALIDATE)
+		if err == nil {
+			free(dom)
+		}
+		return err
+	})
+}
+
+// undoCreate removes what a failed creation left and returns the cause, with what went wrong here. It
+// works on when the caller has gone.
+func (c *call) undoCreate(ctx context.Context, id string, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := c.remove(ctx, id); err != nil {
+		c.d.log.Error("libvirt: a guest that could not be created is left behind", "guest", id, "error", err)
+	}
+	return cause
+}
+
+// remove ends the guest and removes its definition; a guest that is not there is removed.
+func (c *call) remove(ctx context.Context, id string) error {
+	err := c.domain(ctx, id, func(dom *lv.Domain) error {
+		if err := kill(dom); err != nil {
+			return err
+		}
+		return dom.UndefineFlags(undefineFlags)
+	})
+	if isMissing(err) {
+		return nil
+	}
+	return err
+}
+
+// kill ends the guest's process; a guest that does not run is killed. It works on a guest that does not
+// answer, and while another call waits for that guest.
+func kill(dom *lv.Domain) error {
+	err := dom.DestroyFlags(lv.DOMAIN_DESTROY_DEFAULT)
+	if err == nil || !isCode(err, lv.ERR_OPERATION_INVALID) {
+		return err
+	}
+	if active, activeErr := dom.IsActive(); activeErr == nil && active {
+		return err
+	}
+	return nil
+}
+
+// checkFiles fails with ErrInvalid when a file that the Spec names is not there. libvirt would find out
+// later and say so in many ways.
+func checkFiles(s *virt.Spec) error {
+	var paths []string
+	for _, disk := range s.Disks {
+		paths = append(paths, disk.Path)
+		for _, layer := range disk.Backing {
+			paths = append(paths, layer.Path)
+		}
+	}
+	if s.ConsoleLog != "" {
+		paths = append(paths, filepath.Dir(s.ConsoleLog))
+	}
+	if s.Emulator != "" {
+		paths = append(paths, s.Emulator)
+	}
+	if s.RNG != nil {
+		paths = append(paths, s.RNG.Source)
+	}
+	for _, path := range paths {
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("%w: %w", virt.ErrInvalid, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	lv "libvirt.org/go/libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"compute-agent/virt"
+)
+
+// kvmDevice is what QEMU opens to use the processor's virtualisation.
+const kvmDevice = "/dev/kvm"
+
+// Host implements virt.Driver.
+func (d *Driver) Host(ctx context.Context) (virt.Host, error) {
+	result := make(chan virt.Host, 1)
+	err := d.run(ctx, "describe host", "", d.opt.CallTimeout, func(ctx context.Context, c *call) error {
+		return c.rpc(ctx, func(conn *lv.Connect) error {
+			h, err := describe(conn)
+			if err == nil {
+				h.VirtType, h.Emulator = d.virtType, d.emulator
+				result <- h
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return virt.Host{}, err
+	}
+	return <-result, nil
+}
+
+func describe(conn *lv.Connect) (virt.Host, error) {
+	h := virt.Host{}
+	for _, read := range []func(*lv.Connect, *virt.Host) error{readVersions, readNode, readMemory, readCapabilities} {
+		if err := read(conn, &h); err != nil {
+			return virt.Host{}, err
+		}
+	}
+	return h, nil
+}
+
+func readVersions(conn *lv.Connect, h *virt.Host) (err error) {
+	if h.Hostname, err = conn.GetHostname(); err != nil {
+		return err
+	}
+	if h.Hypervisor, err = conn.GetType(); err != nil {
+		return err
+	}
+	version, err := conn.GetVersion()
+	if err != nil {
+		return err
+	}
+	library, err := conn.GetLibVersion()
+	h.HypervisorVersion, h.LibraryVersion = int(version), int(library)
+	return err
+}
+
+func readNode(conn *lv.Connect, h *virt.Host) error {
+	node, err := conn.GetNodeInfo()
+	if err != nil {
+		return err
+	}
+	h.Arch = node.Model
+	h.CPUs = int(node.Cpus)
+	h.CPU.Sockets = int(node.Sockets * node.Nodes)
+	h.CPU.Cores, h.CPU.Threads = int(node.Cores), int(node.Threads)
+	return nil
+}
+
+// readMemory counts as free what the kernel gives back when it is asked: buffers and caches. The total is
+// the kernel's too; NodeInfo leaves out memory that is not initialised yet.
+func readMemory(conn *lv.Connect, h *virt.Host) error {
+	stats, err := conn.GetMemoryStats(int(lv.NODE_MEMORY_STATS_ALL_CELLS), 0)
+	if err != nil {
+		return err
+	}
+	h.MemoryMiB = stats.Total / 1024
+	h.FreeMemoryMiB = (stats.Free + stats.Buffers + stats.Cached) / 1024
+	return nil
+}
+
+func readCapabilities(conn *lv.Connect, h *virt.Host) error {
+	text, err := conn.GetCapabilities()
+	if err != nil {
+		return err
+	}
+	var caps libvirtxml.Caps
+	if err := caps.Unmarshal(text); err != nil {
+		return fmt.Errorf("parse capabilities: %w", err)
+	}
+	h.Arch = caps.Host.CPU.Arch
+	h.CPU.Model, h.CPU.Vendor = caps.Host.CPU.Model, caps.Host.CPU.Vendor
+	for _, f := range caps.Host.CPU.FeatureFlags {
+		h.CPU.Features = append(h.CPU.Features, f.Name)
+	}
+	slices.Sort(h.CPU.Features)
+	return nil
+}
+
+// chooseVirtType decides, once, which domain type new guests get on this host.
+func (d *Driver) chooseVirtType(ctx context.Context) error {
+	return d.run(ctx, "choose the virtualization type on", d.opt.URI, d.opt.CallTimeout, func(ctx context.Context, c *call) error {
+		return c.rpc(ctx, func(conn *lv.Connect) (err error) {
+			d.virtType, d.emulator, err = virtType(conn, d.opt.VirtType, kvmDevice)
+			return err
+		})
+	})
+}
+
+// virtType returns the domain type and its emulator: what was asked for, or, for "auto", kvm when this
+// process may open the device and libvirt offers it.
+func virtType(conn *lv.Connect, asked, device string) (virtType, emulator string, err error) {
+	if asked != "auto" {
+		emulator, err = emulatorFor(conn, asked)
+		return asked, emulator, err
+	}
+	if opens(device) {
+		if emulator, err = emulatorFor(conn, "kvm"); err == nil {
+			return "kvm", emulator, nil
+		}
+	}
+	emulator, err = emulatorFor(conn, "qemu")
+	return "qemu", emulator, err
+}
+
+func opens(device string) bool {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	_ = f.Close() // nothing was written
+	return true
+}
+
+// emulatorFor returns the emulator that libvirt would run guests of the type with; ErrUnsupported when it
+// has none.
+func emulatorFor(conn *lv.Connect, virtType string) (string, error) {
+	text, err := conn.GetDomainCapabilities("", "", "", virtType, 0)
+	if isCode(err, lv.ERR_INVALID_ARG) {
+		return "", fmt.Errorf("%w: libvirt offers no guests of type %q here", virt.ErrUnsupported, virtType)
+	}
+	if err != nil {
+		return "", err
+	}
+	var caps libvirtxml.DomainCaps
+	if err := caps.Unmarshal(text); err != nil {
+		return "", fmt.Errorf("parse domain capabilities: %w", err)
+	}
+	return caps.Path, nil
+}
