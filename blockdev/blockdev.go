@@ -27,8 +27,8 @@ const (
 
 // Request is what a guest needs drives for.
 type Request struct {
-	Arch        string            // x86_64, aarch64...
-	Machine     string            // pc, q35, or a versioned machine type
+	Arch        string            // x86_64, aarch64...; empty means x86_64
+	Machine     string            // pc, q35, or a versioned machine type; empty means pc
 	Properties  map[string]string // the image's
 	ConfigDrive bool
 }
@@ -117,6 +117,6 @@ func (r Request) defaultCDROMBus() Bus {
 
 func (r Request) hasIDE() bool { return isX86(r.Arch) && !isQ35(r.Machine) }
 
-func isX86(arch string) bool { return arch == "x86_64" || arch == "i686" }
+func isX86(arch string) bool { return arch == "" || arch == "x86_64" || arch == "i686" }
 
 func isQ35(machine string) bool { return strings.Contains(machine, "q35") }

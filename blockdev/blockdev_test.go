@@ -29,6 +29,8 @@ func TestPlan(t *testing.T) {
 			Layout{Device{Name: "vda", Bus: Virtio}, config("sda", SCSI)}},
 		{"sata disk, ide cdrom", Request{Arch: "x86_64", Machine: "pc", ConfigDrive: true, Properties: map[string]string{"hw_disk_bus": "sata"}},
 			Layout{Device{Name: "sda", Bus: SATA}, config("hda", IDE)}},
+		{"nothing known of the machine", Request{ConfigDrive: true, Properties: map[string]string{"hw_disk_bus": "ide"}},
+			Layout{Device{Name: "hda", Bus: IDE}, config("hdb", IDE)}},
 		{"both on one bus", Request{Arch: "x86_64", Machine: "pc", ConfigDrive: true, Properties: map[string]string{"hw_disk_bus": "ide"}},
 			Layout{Device{Name: "hda", Bus: IDE}, config("hdb", IDE)}},
 		{"two buses with the same names", Request{Arch: "x86_64", Machine: "q35", ConfigDrive: true, Properties: map[string]string{"hw_disk_bus": "scsi"}},
