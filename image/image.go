@@ -46,7 +46,7 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("not acceptable as %s: %s", r.Format, r.Reason)
 }
 
-// Base is an image that a disk is made from: a file of the store that Inspect accepted.
+// Base is an image that a disk is made from: a file of the store, accepted by Upload.Inspect.
 type Base struct {
 	Path   string // absolute
 	Format string // raw or qcow2

@@ -122,7 +122,7 @@ func (s *Store) Receive(ctx context.Context, r io.Reader) (_ *Upload, err error)
 	return u, nil
 }
 
-// Inspect says what the image is. It must be what format says; see the package's comment for what
+// Inspect says what the image is. Its bytes must be what format says; see the package's comment for what
 // is refused, as a *Refusal. Any other error is a failure to look.
 func (u *Upload) Inspect(ctx context.Context, format string) (Info, error) {
 	return u.store.inspect(ctx, u.file, format)
@@ -141,34 +141,6 @@ func (u *Upload) Commit() error {
 func (u *Upload) Discard() {
 	_ = u.file.Close()           // its bytes are synced or unwanted
 	_ = os.Remove(u.file.Name()) // gone after Commit; else OpenStore removes what stays
-}
-
-// Add receives an image and puts it into the store at once.
-func (s *Store) Add(ctx context.Context, r io.Reader) (Blob, error) {
-	u, err := s.Receive(ctx, r)
-	if err != nil {
-		return Blob{}, err
-	}
-	return u.Blob, u.Commit()
-}
-
-// Inspect is Upload.Inspect for bytes that are in the store.
-func (s *Store) Inspect(ctx context.Context, sha, format string) (Info, error) {
-	file, err := s.Open(sha)
-	if err != nil {
-		return Info{}, err
-	}
-	defer func() { _ = file.Close() }()
-	return s.inspect(ctx, file, format)
-}
-
-// Path returns the absolute path that the bytes with this SHA-256 have when they are in the store.
-// It looks at nothing; for what is not a SHA-256 it is a path at which nothing ever is.
-func (s *Store) Path(sha string) string {
-	if !isSHA256(sha) {
-		return filepath.Join(s.dir, ".none")
-	}
-	return s.path(sha)
 }
 
 // Open opens an image's file for reading. ErrNotFound if it is not in the store.
