@@ -32,8 +32,10 @@ func (m *Manager) handle(ev virt.Event) {
 	switch ev.Kind {
 	case virt.EventConnectionLost:
 		m.log.Warn("connection to the hypervisor lost", "reason", ev.Reason)
+		m.setLost(true)
 	case virt.EventConnectionBack:
 		m.log.Info("connection to the hypervisor is back", "reason", ev.Reason)
+		m.setLost(false)
 		m.back.raise()
 		m.spawn(m.audit)
 	case virt.EventStopped:

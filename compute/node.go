@@ -54,6 +54,12 @@ func (m *Manager) Up() bool {
 	return !m.lost
 }
 
+func (m *Manager) setLost(lost bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lost = lost
+}
+
 func (m *Manager) listGuests() ([]virt.Guest, error) {
 	ctx, cancel := m.call()
 	defer cancel()
