@@ -1,0 +1,146 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"compute-agent/compute"
+)
+
+// fault is an answer that says what went wrong. Its message goes to the user as it is.
+type fault struct {
+	status     int
+	message    string
+	retryAfter time.Duration // when to try again; zero says nothing
+	allow      string        // the methods that a 405 names
+	err        error         // the cause, for the log only
+}
+
+// Error returns the message with its cause.
+func (f *fault) Error() string {
+	if f.err == nil {
+		return f.message
+	}
+	return f.message + ": " + f.err.Error()
+}
+
+// Unwrap returns the cause.
+func (f *fault) Unwrap() error { return f.err }
+
+func faultf(status int, format string, args ...any) *fault {
+	return &fault{status: status, message: fmt.Sprintf(format, args...)}
+}
+
+func badRequest(format string, args ...any) *fault {
+	return faultf(http.StatusBadRequest, format, args...)
+}
+
+func notFound(format string, args ...any) *fault {
+	return faultf(http.StatusNotFound, format, args...)
+}
+
+// internalMessage is all that a user learns of an error of the agent's own; the rest is in the log.
+const internalMessage = "Unexpected API Error. The log of compute-agent tells more under this request's ID."
+
+// kinds maps the kinds of the core's errors to HTTP. A host without room answers like a quota
+// that is used up.
+var kinds = []struct {
+	kind   error
+	status int
+}{
+	{compute.ErrInvalid, http.StatusBadRequest},
+	{compute.ErrForbidden, http.StatusForbidden},
+	{compute.ErrNoCapacity, http.StatusForbidden},
+	{compute.ErrNotFound, http.StatusNotFound},
+	{compute.ErrConflict, http.StatusConflict},
+	{compute.ErrExists, http.StatusConflict},
+	{compute.ErrTooLarge, http.StatusRequestEntityTooLarge},
+	{compute.ErrUnavailable, http.StatusServiceUnavailable},
+}
+
+// toFault turns any error into what the user is told. Only what the core wrote for users, a
+// compute.Failure, is shown; the text of other errors may hold paths and is replaced by the name
+// of their kind.
+func toFault(err error) *fault {
+	if f, ok := errors.AsType[*fault](err); ok {
+		return f
+	}
+	if tooBig, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return faultf(http.StatusRequestEntityTooLarge, "Request is too large: the limit is %d bytes.", tooBig.Limit)
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.kind) {
+			f := &fault{status: k.status, message: userMessage(err, k.kind), err: err}
+			if k.status == http.StatusServiceUnavailable {
+				f.retryAfter = 5 * time.Second
+			}
+			return f
+		}
+	}
+	return &fault{status: http.StatusInternalServerError, message: internalMessage, err: err}
+}
+
+// userMessage is what the failure says to users, without its cause.
+func userMessage(err, kind error) string {
+	f, ok := errors.AsType[*compute.Failure](err)
+	if !ok {
+		return kind.Error()
+	}
+	public := *f
+	public.Err = nil
+	return public.Error()
+}
+
+// computeFaultNames are the keys under which Nova puts a fault, by status (nova.api.openstack.wsgi.Fault).
+var computeFaultNames = map[int]string{
+	http.StatusBadRequest:            "badRequest",
+	http.StatusUnauthorized:          "unauthorized",
+	http.StatusForbidden:             "forbidden",
+	http.StatusNotFound:              "itemNotFound",
+	http.StatusMethodNotAllowed:      "badMethod",
+	http.StatusConflict:              "conflictingRequest",
+	http.StatusRequestEntityTooLarge: "overLimit",
+	http.StatusUnsupportedMediaType:  "badMediaType",
+	http.StatusTooManyRequests:       "overLimit",
+	http.StatusNotImplemented:        "notImplemented",
+	http.StatusServiceUnavailable:    "serviceUnavailable",
+}
+
+// computeFault is the shape of Nova.
+func computeFault(f *fault) any {
+	name, ok := computeFaultNames[f.status]
+	if !ok {
+		name = "computeFault"
+	}
+	body := map[string]any{"code": f.status, "message": f.message}
+	if f.retryAfter > 0 {
+		body["retryAfter"] = retryAfter(f)
+	}
+	return map[string]any{name: body}
+}
+
+// identityFault is the shape of Keystone; Glance's answers are given the same, which every
+// client of Glance reads.
+func identityFault(f *fault) any {
+	return map[string]any{"error": map[string]any{
+		"code":    f.status,
+		"title":   http.StatusText(f.status),
+		"message": f.message,
+	}}
+}
+
+// imageFault is the shape in which Glance's clients find the message.
+func imageFault(f *fault) any {
+	return map[string]any{
+		"message": f.message + "<br /><br />\n\n\n",
+		"code":    strconv.Itoa(f.status) + " " + http.StatusText(f.status),
+		"title":   http.StatusText(f.status),
+	}
+}
+
+func retryAfter(f *fault) string {
+	return strconv.Itoa(int(max(1, (f.retryAfter+time.Second-1)/time.Second)))
+}
