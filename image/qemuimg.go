@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"compute-agent/internal/command"
@@ -25,6 +26,8 @@ const (
 	checkCorrupt = 2
 	checkLeaks   = 3 // clusters that nothing uses: room lost, nothing wrong
 )
+
+const stdin = "/dev/stdin"
 
 // secondOpinion asks qemu-img whether it agrees with what was found in the header, and whether
 // the tables of a qcow2 image are sound all the way down.
@@ -59,7 +62,7 @@ func (s *Store) qemuImg(ctx context.Context, file *os.File, format, verb string,
 	return s.opt.Runner.Run(ctx, command.Cmd{
 		Name: "qemu-img",
 		Args: []string{verb, "--output=json", "--image-opts",
-			"driver=" + format + ",file.driver=file,file.filename=/dev/stdin"},
+			"driver=" + format + ",file.driver=file,file.filename=" + stdin},
 		Stdin:  file,
 		Nobody: true,
 		Limits: limits,
@@ -69,10 +72,18 @@ func (s *Store) qemuImg(ctx context.Context, file *os.File, format, verb string,
 // unreadable is a refusal if the program ran and failed: whatever it stumbled over is in the image.
 func unreadable(format string, err error) error {
 	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return &Refusal{format, "qemu-img cannot read it: " + err.Error()}
+	var failure *command.Error
+	if !errors.As(err, &exit) || !errors.As(err, &failure) {
+		return err
 	}
-	return err
+	reason := failure.Stderr
+	if _, cause, found := strings.Cut(reason, stdin+"': "); found {
+		reason = cause // without the words for a file that has no name
+	}
+	if reason == "" {
+		reason = exit.Error()
+	}
+	return &Refusal{format, "qemu-img cannot read it: " + reason}
 }
 
 // agree compares qemu-img's account of an image with ours.

@@ -364,3 +364,35 @@ func TestDisagreementIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// fails is a runner whose program runs and fails.
+type fails struct{ script string }
+
+func (f fails) Run(ctx context.Context, _ command.Cmd) ([]byte, error) {
+	return command.Exec{}.Run(ctx, command.Cmd{Name: "sh", Args: []string{"-c", f.script}})
+}
+
+func TestWhatQEMUCannotReadIsRefused(t *testing.T) {
+	for script, want := range map[string]string{
+		`echo "qemu-img: Could not open 'driver=qcow2,file.filename=/dev/stdin': Bad magic" >&2; exit 1`: "qemu-img cannot read it: Bad magic",
+		`echo "out of memory" >&2; exit 1`: "qemu-img cannot read it: out of memory",
+		`kill -XCPU $$`:                    "qemu-img cannot read it: signal: CPU time limit exceeded",
+	} {
+		_, err := inspect(t, open(t, Options{Runner: fails{script}}), bytes.NewReader(sound()), FormatQCOW2)
+		var refusal *Refusal
+		if !errors.As(err, &refusal) || !strings.HasPrefix(refusal.Reason, want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	u, err := open(t, Options{}).Receive(t.Context(), bytes.NewReader(sound()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Discard()
+	cancel()
+	var refusal *Refusal
+	if _, err := u.Inspect(cancelled, FormatQCOW2); !errors.Is(err, context.Canceled) || errors.As(err, &refusal) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
