@@ -39,8 +39,8 @@ import (
 // take effect later, and repeating it is safe. A call whose context has ended before it begins fails
 // likewise and does nothing.
 //
-// Errors wrap one of the kinds of this package; see ErrNotFound and the following. An ID that is not
-// a UUID names no guest.
+// Errors are of type *Error and wrap one of the kinds of this package where one fits; see ErrNotFound
+// and the following. An ID that is not a UUID names no guest.
 type Driver interface {
 	// Host describes the host and its hypervisor as they are now.
 	Host(ctx context.Context) (Host, error)
@@ -78,14 +78,15 @@ type Driver interface {
 
 	// Events returns what happens to guests from now on, in order. Each call gets a stream of its
 	// own, that is closed when ctx ends or the driver is closed; it has every event from the return
-	// of Events on, also of what others did to guests. Who reads an event and then the guest sees
-	// the state that the event told of, or a later one. A reader that falls behind by more than a
-	// few thousand events gets EventConnectionBack in their place: it must list the guests again.
+	// of Events on, also of what others did to guests, and may begin with some from just before.
+	// Who reads an event and then the guest sees the state that the event told of, or a later one.
+	// A reader that falls behind by more than a few thousand events gets EventConnectionBack in
+	// their place: it must list the guests again.
 	//
 	// What the methods above send for a guest: Create sends started, paused (its process runs, its
-	// vCPUs do not); Start sends resumed for a created or paused guest and started for a stopped one;
-	// Stop sends stopped; Destroy sends stopped, if it was not, and undefined; Pause sends paused and
-	// Unpause resumed. What changes nothing sends nothing.
+	// vCPUs do not); Start sends resumed for a created or paused guest, and for a stopped one
+	// started, which a resumed may precede; Stop sends stopped; Destroy sends stopped, if it was
+	// not, and undefined; Pause sends paused and Unpause resumed. What changes nothing sends nothing.
 	Events(ctx context.Context) <-chan Event
 
 	// Close gives back what the driver holds and closes all event streams. Guests run on. Calls

@@ -87,11 +87,11 @@ var closePromises = group{"Close", []promise{
 func closeLeavesGuests(e *env) {
 	s := e.running()
 	e.ok(e.Driver.Close())
-	e.Driver = e.Reopen(e)
+	e.reopen()
 	e.state(s.ID, virt.PowerRunning)
 	w := e.watch(s.ID)
 	e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{}))
-	w.expect(virt.EventStopped)
+	w.until(virt.EventStopped)
 }
 
 func closeEndsStreams(e *env) {
@@ -110,7 +110,7 @@ func closeEndsCalls(e *env) {
 			e.Errorf("%s: error is %v, want ErrUnavailable", method, err)
 		}
 	}
-	e.Driver = e.Reopen(e)
+	e.reopen()
 	e.state(s.ID, virt.PowerRunning)
 	e.absent(fresh.ID)
 }
@@ -126,7 +126,7 @@ func closeDuringCall(e *env) {
 	go func() { done <- e.Driver.Stop(e.within(), s.ID, virt.StopOptions{Grace: anHour}) }()
 	e.ok(e.Driver.Close())
 	e.fails(<-done, virt.ErrUnavailable)
-	e.Driver = e.Reopen(e)
+	e.reopen()
 	e.state(s.ID, virt.PowerRunning)
 }
 

@@ -225,8 +225,9 @@ func createFailsClean(e *env) {
 		s.Disks = slices.Clone(good.Disks)
 		spoil(&s)
 		err := e.Driver.Create(e.within(), s)
-		if !slices.ContainsFunc(kinds, func(k error) bool { return errors.Is(err, k) }) {
-			e.Errorf("%s: error is %v, want one of the kinds of package virt", name, err)
+		var failure *virt.Error
+		if !errors.As(err, &failure) || failure.Op == "" || failure.Subject != s.ID {
+			e.Errorf("%s: error is %v, want a *virt.Error with operation and subject", name, err)
 		}
 		e.absent(s.ID)
 		if err := e.Driver.Create(e.within(), good); err != nil {
@@ -241,7 +242,8 @@ func createFailsClean(e *env) {
 func createAgain(e *env) {
 	s := e.running()
 	e.ok(e.Driver.Destroy(e.within(), s.ID))
-	e.ok(e.Driver.Create(e.within(), s))
+	e.watch(s.ID).expect(virt.EventStopped, virt.EventUndefined)
+	e.create(s)
 	e.state(s.ID, virt.PowerPaused)
 }
 

@@ -22,6 +22,7 @@ const anHour = time.Hour
 type env struct {
 	*testing.T
 	Harness
+	watches map[string]*watch
 }
 
 // within returns a context that gives a call its time.
@@ -34,7 +35,11 @@ func (e *env) within() context.Context {
 // spec returns a new Spec and destroys the guest that may be made of it when the test ends.
 func (e *env) spec() virt.Spec {
 	e.Helper()
-	s := e.NewSpec(e)
+	return e.adopt(e.NewSpec(e))
+}
+
+// adopt destroys the guest that may be made of a Spec when the test ends.
+func (e *env) adopt(s virt.Spec) virt.Spec {
 	e.destroyAtEnd(s.ID)
 	return s
 }
@@ -53,11 +58,18 @@ func (e *env) destroyAtEnd(id string) {
 	})
 }
 
-// created, running and stopped return a guest in that state.
+// created, running, stopped and paused return a guest in that state, whose events up to there have
+// been read from its watch.
 func (e *env) created() virt.Spec {
 	e.Helper()
-	s := e.spec()
+	return e.create(e.spec())
+}
+
+func (e *env) create(s virt.Spec) virt.Spec {
+	e.Helper()
+	w := e.watch(s.ID)
 	e.ok(e.Driver.Create(e.within(), s))
+	w.expect(virt.EventStarted, virt.EventPaused)
 	return s
 }
 
@@ -65,6 +77,7 @@ func (e *env) running() virt.Spec {
 	e.Helper()
 	s := e.created()
 	e.ok(e.Driver.Start(e.within(), s.ID))
+	e.watch(s.ID).expect(virt.EventResumed)
 	return s
 }
 
@@ -72,6 +85,7 @@ func (e *env) stopped() virt.Spec {
 	e.Helper()
 	s := e.running()
 	e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{}))
+	e.watch(s.ID).expect(virt.EventStopped)
 	return s
 }
 
@@ -81,6 +95,7 @@ func (e *env) paused() virt.Spec {
 	e.Helper()
 	s := e.running()
 	e.ok(e.pauser().Pause(e.within(), s.ID))
+	e.watch(s.ID).expect(virt.EventPaused)
 	return s
 }
 
@@ -98,10 +113,6 @@ func (e *env) fails(err, kind error) {
 		e.Errorf("error is %q, want one of kind %q", err, kind)
 	}
 }
-
-// kinds are all that an error may be.
-var kinds = []error{virt.ErrNotFound, virt.ErrExists, virt.ErrInvalid, virt.ErrUnsupported,
-	virt.ErrInvalidState, virt.ErrBusy, virt.ErrUnavailable, virt.ErrNoCapacity}
 
 func (e *env) guest(id string) virt.Guest {
 	e.Helper()
@@ -158,8 +169,24 @@ type watch struct {
 	events <-chan virt.Event
 }
 
-// watch begins to watch a guest, which need not be there yet.
+// watch returns the watch of a guest, which need not be there yet. There is one for each guest, from
+// its first use on, and it goes on where it was read last.
 func (e *env) watch(id string) *watch {
+	if e.watches[id] == nil {
+		e.watches[id] = e.newWatch(id)
+	}
+	return e.watches[id]
+}
+
+// reopen replaces the driver by a new one. The watches of the old one end with it.
+func (e *env) reopen() {
+	e.Helper()
+	e.Driver = e.Reopen(e)
+	clear(e.watches)
+}
+
+// newWatch begins to watch a guest. Its first events may be from just before.
+func (e *env) newWatch(id string) *watch {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(e.Context()))
 	e.Cleanup(cancel)
 	return &watch{e: e, id: id, events: e.Driver.Events(ctx)}
@@ -198,6 +225,18 @@ func (w *watch) expect(want ...virt.EventKind) (last virt.Event) {
 		}
 	}
 	return last
+}
+
+// expectStarted checks that the guest started from stopped.
+func (w *watch) expectStarted() {
+	w.e.Helper()
+	ev := w.next()
+	if ev.Kind == virt.EventResumed {
+		ev = w.next()
+	}
+	if ev.Kind != virt.EventStarted {
+		w.e.Fatalf("event is %v (%s), want %v", ev.Kind, ev.Reason, virt.EventStarted)
+	}
 }
 
 // until skips events of the guest up to one of a kind.

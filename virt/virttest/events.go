@@ -8,7 +8,7 @@ import (
 )
 
 var eventPromises = group{"Events", []promise{
-	{"Create sends started and paused", func(e *env) { e.made() }, always},
+	{"Create sends started and paused", func(e *env) { e.created() }, always},
 	{"Start sends resumed for a created guest and started for a stopped one", eventsOfStart, always},
 	{"Stop sends stopped once", eventsOfStop, always},
 	{"Destroy sends stopped and undefined", eventsOfDestroy, always},
@@ -21,14 +21,11 @@ var eventPromises = group{"Events", []promise{
 	{"a stream of an ended context is closed", eventsOfEndedContext, always},
 }}
 
-// made watches a guest from its creation on.
+// made returns a created guest and its watch.
 func (e *env) made() (virt.Spec, *watch) {
 	e.Helper()
-	s := e.spec()
-	w := e.watch(s.ID)
-	e.ok(e.Driver.Create(e.within(), s))
-	w.expect(virt.EventStarted, virt.EventPaused)
-	return s, w
+	s := e.created()
+	return s, e.watch(s.ID)
 }
 
 func eventsOfStart(e *env) {
@@ -38,7 +35,7 @@ func eventsOfStart(e *env) {
 	e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{}))
 	w.expect(virt.EventStopped)
 	e.ok(e.Driver.Start(e.within(), s.ID))
-	w.expect(virt.EventStarted)
+	w.expectStarted()
 }
 
 func eventsOfStop(e *env) {
@@ -100,14 +97,15 @@ func eventsThenState(e *env) {
 
 func eventsForAll(e *env) {
 	s := e.created()
-	one, two := e.watch(s.ID), e.watch(s.ID)
+	one, two := e.newWatch(s.ID), e.newWatch(s.ID)
 	e.ok(e.Driver.Start(e.within(), s.ID))
-	one.expect(virt.EventResumed)
-	three := e.watch(s.ID)
+	one.until(virt.EventResumed)
+	three := e.newWatch(s.ID)
 	e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{}))
 	one.expect(virt.EventStopped)
-	two.expect(virt.EventResumed, virt.EventStopped)
-	three.expect(virt.EventStopped)
+	two.until(virt.EventResumed)
+	two.expect(virt.EventStopped)
+	three.until(virt.EventStopped)
 }
 
 func eventsOfOthers(e *env) {
@@ -140,12 +138,11 @@ func eventsEndWithContext(e *env) {
 	ctx, cancel := context.WithCancel(e.Context())
 	defer cancel()
 	ending := e.Driver.Events(ctx)
-	s := e.spec()
-	staying := e.watch(s.ID)
+	s := e.created()
 	cancel()
 	e.ends(ending)
-	e.ok(e.Driver.Create(e.within(), s))
-	staying.expect(virt.EventStarted, virt.EventPaused)
+	e.ok(e.Driver.Start(e.within(), s.ID))
+	e.watch(s.ID).expect(virt.EventResumed)
 }
 
 func eventsOfEndedContext(e *env) {
@@ -182,7 +179,7 @@ func outsideDestroy(e *env) {
 	w.expect(virt.EventStopped)
 	e.state(s.ID, virt.PowerShutdown)
 	e.ok(e.Driver.Start(e.within(), s.ID))
-	w.expect(virt.EventStarted)
+	w.expectStarted()
 }
 
 func outsideUndefineStopped(e *env) {
@@ -215,7 +212,6 @@ func outsideLink(e *env) {
 	mend()
 	w.until(virt.EventConnectionBack)
 	e.state(s.ID, virt.PowerRunning)
-	guest := e.watch(s.ID)
 	e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{}))
-	guest.expect(virt.EventStopped)
+	e.watch(s.ID).until(virt.EventStopped)
 }

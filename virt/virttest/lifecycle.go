@@ -57,7 +57,7 @@ func startCrashed(e *env) {
 	e.CrashGuest(e, s.ID)
 	w.expect(virt.EventCrashed)
 	e.ok(e.Driver.Start(e.within(), s.ID))
-	w.expect(virt.EventStarted)
+	w.expectStarted()
 	e.state(s.ID, virt.PowerRunning)
 }
 
@@ -110,11 +110,10 @@ func stopCreated(e *env) {
 }
 
 func stopAsks(e *env) {
-	s := e.BootableSpec(e)
-	e.destroyAtEnd(s.ID)
-	e.ok(e.Driver.Create(e.within(), s))
+	s := e.create(e.adopt(e.BootableSpec(e)))
 	e.ok(e.Driver.Start(e.within(), s.ID))
 	w := e.watch(s.ID)
+	w.expect(virt.EventResumed)
 	ctx, cancel := context.WithTimeout(e.Context(), 2*patience)
 	defer cancel()
 	e.ok(e.Driver.Stop(ctx, s.ID, virt.StopOptions{Grace: anHour, Retry: time.Second}))
@@ -168,7 +167,7 @@ func stopStopped(e *env) {
 	e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{Grace: anHour, Retry: time.Second}))
 	e.state(s.ID, virt.PowerShutdown)
 	e.ok(e.Driver.Start(e.within(), s.ID))
-	w.expect(virt.EventStarted)
+	w.expectStarted()
 }
 
 var destroyPromises = group{"Destroy", []promise{

@@ -4,6 +4,7 @@ package virttest
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"compute-agent/virt"
@@ -89,38 +90,53 @@ func (h Harness) met(n need) bool {
 	}
 }
 
-// TestDriver checks every promise of package virt on the drivers that open returns.
+// TestDriver checks every promise of package virt on the drivers that open returns. Promises about
+// one subject are checked in parallel, as far as the -parallel flag allows.
 func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
-	checked, kept := 0, 0
-	var left []string
+	var done tally
 	groups := []group{hostPromises, createPromises, textPromises, startPromises, stopPromises, destroyPromises,
 		guestPromises, pausePromises, consolePromises, eventPromises, outsidePromises, contextPromises,
 		closePromises, concurrencyPromises}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
 			for _, p := range g.promises {
-				var missing need
-				ok := t.Run(p.name, func(t *testing.T) {
+				t.Run(p.name, func(t *testing.T) {
+					t.Parallel()
 					h := open(t)
 					if !h.met(p.needs) {
-						missing = p.needs
+						done.leave(g.name + ": " + p.name + " (needs " + string(p.needs) + ")")
 						t.Skipf("needs %s", p.needs)
 					}
-					p.check(&env{T: t, Harness: h})
+					t.Cleanup(func() { done.count(!t.Failed()) })
+					p.check(&env{T: t, Harness: h, watches: map[string]*watch{}})
 				})
-				switch {
-				case missing != "":
-					left = append(left, p.name+" (needs "+string(missing)+")")
-				case ok:
-					checked, kept = checked+1, kept+1
-				default:
-					checked++
-				}
 			}
 		})
 	}
-	t.Logf("driver contract: %d promises checked, %d kept, %d not applicable to this driver", checked, kept, len(left))
-	if len(left) > 0 {
-		t.Logf("not applicable:\n\t%s", strings.Join(left, "\n\t"))
+	t.Logf("driver contract: %d promises checked, %d kept, %d not applicable to this driver", done.checked, done.kept, len(done.left))
+	if len(done.left) > 0 {
+		t.Logf("not applicable:\n\t%s", strings.Join(done.left, "\n\t"))
 	}
+}
+
+// tally counts promises.
+type tally struct {
+	mu            sync.Mutex
+	checked, kept int
+	left          []string
+}
+
+func (c *tally) count(kept bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checked++
+	if kept {
+		c.kept++
+	}
+}
+
+func (c *tally) leave(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = append(c.left, what)
 }
