@@ -147,7 +147,7 @@ domains() {
 sweep() {
 	local pid uuid log
 	pid=$(cat "$dir/agent.pid" 2>/dev/null || true)
-	if [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = compute-agent ]; then
+	if [ -n "$pid" ] && grep -qF "$dir/config.yaml" "/proc/$pid/cmdline" 2>/dev/null; then
 		kill "$pid"
 		timeout 60 tail -s 0.1 --pid="$pid" -f /dev/null || kill -9 "$pid"
 	fi
