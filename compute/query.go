@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -49,10 +50,26 @@ func (m *Manager) UpdateServer(ctx context.Context, id string, change ServerChan
 		if change.Description != nil {
 			s.Description = *change.Description
 		}
+		if change.Metadata != nil {
+			if s.Metadata, err = changedMetadata(s.Metadata, change.Metadata); err != nil {
+				return err
+			}
+		}
 		s.Updated = m.now()
 		return tx.UpdateServer(s)
 	})
 	return s, err
+}
+
+func changedMetadata(old map[string]string, change func(map[string]string) error) (map[string]string, error) {
+	items := maps.Clone(old)
+	if items == nil {
+		items = map[string]string{}
+	}
+	if err := change(items); err != nil {
+		return nil, err
+	}
+	return items, validateMetadata(items)
 }
 
 // Bounds of what is read of a console log, in bytes.

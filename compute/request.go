@@ -30,6 +30,9 @@ type CreateRequest struct {
 type ServerChange struct {
 	Name        *string
 	Description *string
+	// Metadata turns a copy of the server's metadata into what it shall be; nil leaves it. Its error
+	// is returned as it is.
+	Metadata func(map[string]string) error
 }
 
 // Node is the host as the resource tracker sees it: what it has, what servers claim of it, and
