@@ -1,0 +1,230 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"compute-agent/internal/golden"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+)
+
+// load reads a configuration as the commands do, from a file's text, an environment and arguments.
+func load(t *testing.T, file string, env, args []string) (*Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "test.yaml")
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	addConfigFlags(flags)
+	if err := flags.Parse(append([]string{"--config", path}, args...)); err != nil {
+		t.Fatal(err)
+	}
+	return loadConfig(flags, env)
+}
+
+func TestFlagsWinOverEnvironmentOverFileOverDefaults(t *testing.T) {
+	const file, env, flag = "log_level: error", "COMPUTE_AGENT_LOG_LEVEL=warn", "--log-level=debug"
+	for _, c := range []struct {
+		file      string
+		env, args []string
+		want      string
+		origin    string
+	}{
+		{"", nil, nil, "info", "default"},
+		{file, nil, nil, "error", "test.yaml:1"},
+		{file, []string{env}, nil, "warn", "environment COMPUTE_AGENT_LOG_LEVEL"},
+		{file, []string{env}, []string{flag}, "debug", "flag --log-level"},
+		{"", nil, []string{flag}, "debug", "flag --log-level"},
+	} {
+		got, err := load(t, c.file, c.env, c.args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.LogLevel != c.want || !strings.HasSuffix(got.origin["log_level"], c.origin) {
+			t.Errorf("file %q, environment %q, flags %q: %s from %s, want %s from %s",
+				c.file, c.env, c.args, got.LogLevel, got.origin["log_level"], c.want, c.origin)
+		}
+	}
+}
+
+func TestConfigErrorsNameKeyLineAndRule(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		file      string
+		env, args []string
+		want      []string
+	}{
+		{name: "unknown key", file: "listen: 127.0.0.1:1\nlistne: x\n", want: []string{"test.yaml:2: listne: no such key"}},
+		{name: "unknown variable", env: []string{"COMPUTE_AGENT_LISTNE=x"}, want: []string{"COMPUTE_AGENT_LISTNE: no such key"}},
+		{name: "word for number", file: "max_concurrent_builds: ten", want: []string{"test.yaml:1: max_concurrent_builds: must be a whole number from 1 to 1000, not \"ten\""}},
+		{name: "number too small", file: "max_concurrent_builds: 0", want: []string{"from 1 to 1000"}},
+		{name: "fraction for whole", file: "reserved_host_cpus: 1.5", want: []string{"reserved_host_cpus: must be a whole number"}},
+		{name: "not a number", file: "cpu_allocation_ratio: .nan", want: []string{"cpu_allocation_ratio: must be a number"}},
+		{name: "list for value", file: "listen: [a, b]", want: []string{"test.yaml:1: listen: must be a single value"}},
+		{name: "map for value", file: "listen:\n  host: x\n", want: []string{"listen: must be a single value"}},
+		{name: "no value", file: "public_url:\n", want: []string{"test.yaml:1: public_url: has no value"}},
+		{name: "twice", file: "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", want: []string{"test.yaml:2: listen: is also on line 1"}},
+		{name: "alias", file: "listen: &a 127.0.0.1:1\nmetrics_listen: *a\n", want: []string{"metrics_listen: must be a single value"}},
+		{name: "not a map", file: "- listen\n", want: []string{"must be lines of key: value"}},
+		{name: "two documents", file: "listen: 127.0.0.1:1\n---\nlisten: x\n", want: []string{"more than one YAML document"}},
+		{name: "not YAML", file: "listen: [", want: []string{"test.yaml"}},
+		{name: "no choice", args: []string{"--sync-power-state-policy=kill"}, want: []string{"flag --sync-power-state-policy: sync_power_state_policy: must be one of observe, enforce"}},
+		{name: "no port", args: []string{"--listen=localhost"}, want: []string{"listen: must be host:port"}},
+		{name: "named port", args: []string{"--listen=localhost:http"}, want: []string{"listen: must be host:port"}},
+		{name: "relative path", args: []string{"--state-dir=state"}, want: []string{"state_dir: must be an absolute path"}},
+		{name: "path with dots", args: []string{"--state-dir=/a/../b"}, want: []string{"state_dir: must be an absolute path"}},
+		{name: "URL with user", args: []string{"--public-url=http://u:p@h"}, want: []string{"public_url: must be an http or https URL"}},
+		{name: "negative duration", args: []string{"--shutdown-timeout=-1"}, want: []string{"shutdown_timeout: must be a number of seconds"}},
+		{name: "huge size", args: []string{"--image-max-size=99999999TiB"}, want: []string{"image_max_size: must be a size"}},
+		{name: "certificate without key", args: []string{"--tls-cert=/c"}, want: []string{"tls_cert and tls_key: give both or neither"}},
+		{name: "model without mode", args: []string{"--cpu-model=Nehalem"}, want: []string{"cpu_model: goes with cpu_mode custom"}},
+		{name: "mode without model", args: []string{"--cpu-mode=custom"}, want: []string{"cpu_model: goes with cpu_mode custom"}},
+		{name: "same address", args: []string{"--listen=[::1]:1", "--metrics-listen=[::1]:1"}, want: []string{"metrics_listen: is the same address"}},
+		{name: "all at once", file: "a: 1\nlisten: x\n", env: []string{"COMPUTE_AGENT_DRIVER=xen"},
+			want: []string{"a: no such key", "listen: must be", "driver: must be one of libvirt, fake"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := load(t, c.file, c.env, c.args)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q does not say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestConfigAccepts(t *testing.T) {
+	c, err := load(t, "# only a comment\n", nil, []string{
+		"--shutdown-timeout=1m30s", "--stop-timeout=2.5", "--image-max-size=3 GiB", "--request-rate=0",
+		"--metrics-listen=", "--cpu-mode=custom", "--cpu-model=Skylake-Server-v4", "--listen=[::]:0",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.ShutdownTimeout != 90*time.Second || c.StopTimeout != 2500*time.Millisecond || c.ImageMaxSize != 3<<30 || c.MetricsListen != "" {
+		t.Errorf("read %+v", c)
+	}
+}
+
+func TestSecretsAreMaskedAndHaveNoFlag(t *testing.T) {
+	const secret = "correct horse"
+	c, err := load(t, "", []string{"COMPUTE_AGENT_ADMIN_PASSWORD=" + secret}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := c.printEffective(&b); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(b.String(), secret) || !strings.Contains(b.String(), `admin_password: "********"`) {
+		t.Errorf("printed:\n%s", b.String())
+	}
+	_, err = load(t, "", []string{"COMPUTE_AGENT_ADMIN_PASSWORD=" + secret[:3]}, nil)
+	if err == nil || strings.Contains(err.Error(), secret[:3]) {
+		t.Errorf("a short password gives error %v, want one without it", err)
+	}
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	addConfigFlags(flags)
+	if flags.Lookup("admin-password") != nil {
+		t.Error("a secret has a flag: every user of the host can read it")
+	}
+}
+
+// What config prints can be read again and gives the same values.
+func TestPrintedConfigReadsBack(t *testing.T) {
+	args := []string{"--cpu-allocation-ratio=16", "--listen=[::1]:5000", "--image-max-size=1234567", "--shutdown-timeout=1.5",
+		"--libvirt-uri=qemu+unix:///system?socket=/run/x # y: z"}
+	first, err := load(t, "", nil, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := first.printEffective(&b); err != nil {
+		t.Fatal(err)
+	}
+	second, err := load(t, b.String(), nil, nil)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, b.String())
+	}
+	ignoreOrigin := cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "origin" }, cmp.Ignore())
+	if diff := cmp.Diff(first, second, cmp.AllowUnexported(Config{}), ignoreOrigin); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPackagedConfigIsTheDefaults(t *testing.T) {
+	var b strings.Builder
+	if err := printDefaults(&b); err != nil {
+		t.Fatal(err)
+	}
+	golden.Assert(t, "../../packaging/compute-agent.yaml", b.String())
+	// With its comments taken off it says the defaults.
+	var live []string
+	for line := range strings.Lines(b.String()) {
+		if name, found := strings.CutPrefix(line, "#"); found && name[0] != ' ' && name[0] != '#' {
+			live = append(live, name)
+		}
+	}
+	c, err := load(t, strings.Join(live, ""), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range c.keys() {
+		if !strings.Contains(c.origin[k.name], "test.yaml") || k.value.String() != k.initial {
+			t.Errorf("%s: %q from %s, want the default %q", k.name, k.value.String(), c.origin[k.name], k.initial)
+		}
+	}
+}
+
+// A field without a key could be set by nobody.
+func TestEveryFieldHasOneKey(t *testing.T) {
+	c := newConfig()
+	fields := reflect.TypeFor[Config]().NumField() - 1 // without origin
+	if n := len(c.keys()); n != fields {
+		t.Errorf("%d keys for %d fields", n, fields)
+	}
+	seen := map[string]bool{}
+	for _, k := range c.keys() {
+		if seen[k.name] {
+			t.Errorf("key %s is there twice", k.name)
+		}
+		seen[k.name] = true
+		if k.doc == "" {
+			t.Errorf("key %s has no documentation", k.name)
+		}
+	}
+}
+
+func TestPublicURL(t *testing.T) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		config Config
+		ip     string
+		want   string
+	}{
+		{Config{}, "127.0.0.1", "http://127.0.0.1:8774"},
+		{Config{TLSCert: "/c"}, "127.0.0.1", "https://127.0.0.1:8774"},
+		{Config{}, "::1", "http://[::1]:8774"},
+		{Config{}, "0.0.0.0", "http://" + hostname + ":8774"},
+		{Config{PublicURL: "https://cloud.example/compute"}, "0.0.0.0", "https://cloud.example/compute"},
+	} {
+		if got := c.config.publicURL(&net.TCPAddr{IP: net.ParseIP(c.ip), Port: 8774}); got != c.want {
+			t.Errorf("%+v on %s: %s, want %s", c.config, c.ip, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.yaml.in/yaml/v3"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){programName: main})
+}
+
+// TestScripts runs the program as its users do. Beside testscript's own commands the scripts have
+//
+//	await PATTERN       waits until the agent tells systemd something that matches; the first
+//	                    submatch, if there is one, is then in $match
+//	signal NAME         sends a signal to the newest background program
+//	get URL STATUS      requests a URL and checks the answer's status; its body goes to stdout
+//	login FILE STATUS   logs in with a clouds.yaml
+//	newer-schema FILE   makes a database look as if a later version had written it
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup:               setUpScript,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await":        await,
+			"signal":       sendSignal,
+			"get":          get,
+			"login":        login,
+			"newer-schema": newerSchema,
+		},
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
+	})
+}
+
+// patience is how long a script waits for what must happen.
+const patience = 30 * time.Second
+
+type notifySocket struct{}
+
+func setUpScript(env *testscript.Env) error {
+	dir, err := os.MkdirTemp("", "notify") // short: a socket's path has at most 107 bytes
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { _ = socket.Close() })
+	env.Values[notifySocket{}] = socket
+	env.Setenv("NOTIFY_SOCKET", path)
+	env.Setenv("COMPUTE_AGENT_CONFIG", os.DevNull) // not the one of this host
+	return nil
+}
+
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await PATTERN")
+	}
+	pattern := regexp.MustCompile(args[0])
+	socket := ts.Value(notifySocket{}).(*net.UnixConn)
+	ts.Check(socket.SetReadDeadline(time.Now().Add(patience)))
+	for buf := make([]byte, 4096); ; {
+		n, err := socket.Read(buf)
+		if err != nil {
+			ts.Fatalf("the agent did not say %s: %v", pattern, err)
+		}
+		if m := pattern.FindSubmatch(buf[:n]); m != nil {
+			if len(m) > 1 {
+				ts.Setenv("match", string(m[1]))
+			}
+			return
+		}
+	}
+}
+
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "USR1": syscall.SIGUSR1, "HUP": syscall.SIGHUP}
+	programs := ts.BackgroundCmds()
+	if neg || len(args) != 1 || signals[args[0]] == nil || len(programs) == 0 {
+		ts.Fatalf("usage: signal TERM|USR1|HUP, with a program in the background")
+	}
+	ts.Check(programs[len(programs)-1].Process.Signal(signals[args[0]]))
+}
+
+var client = &http.Client{Timeout: patience}
+
+func get(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: get URL STATUS")
+	}
+	request(ts, "GET", args[0], nil, args[1])
+}
+
+func request(ts *testscript.TestScript, method, url string, content []byte, status string) {
+	req, err := http.NewRequest(method, url, bytes.NewReader(content))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/json")
+	answer, err := client.Do(req)
+	ts.Check(err)
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(answer.Body)
+	ts.Check(err)
+	if strconv.Itoa(answer.StatusCode) != status {
+		ts.Fatalf("status %s, want %s: %s", answer.Status, status, body)
+	}
+	_, err = ts.Stdout().Write(body)
+	ts.Check(err)
+}
+
+func login(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: login FILE STATUS")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if mode := info.Mode().Perm(); mode != 0o600 {
+		ts.Fatalf("%s has mode %04o", args[0], mode)
+	}
+	var file clouds
+	ts.Check(yaml.Unmarshal([]byte(ts.ReadFile(args[0])), &file))
+	auth := file.Clouds[cloudName].Auth
+	type object = map[string]any
+	body, err := json.Marshal(object{"auth": object{
+		"identity": object{"methods": []string{"password"}, "password": object{"user": object{
+			"name": auth.Username, "password": auth.Password, "domain": object{"name": auth.UserDomain},
+		}}},
+		"scope": object{"project": object{"name": auth.ProjectName, "domain": object{"name": auth.ProjectDomain}}},
+	}})
+	ts.Check(err)
+	request(ts, "POST", auth.URL+"/auth/tokens", body, args[1])
+}
+
+// newerSchema writes SQLite's user_version (header, offset 60), where the store keeps its schema's.
+func newerSchema(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: newer-schema FILE")
+	}
+	if _, err := os.Stat(ts.MkAbs(args[0]) + "-wal"); err == nil {
+		ts.Fatalf("%s has a log: it was not closed", args[0])
+	}
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	ts.Check(err)
+	_, err = f.WriteAt(binary.BigEndian.AppendUint32(nil, 9999), 60)
+	ts.Check(err)
+	ts.Check(f.Close())
+}
+
+func TestScriptsCoverTheCommands(t *testing.T) {
+	files, err := filepath.Glob("testdata/script/*.txt*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	var all strings.Builder
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	for _, cmd := range newRoot().Commands() {
+		if !strings.Contains(all.String(), programName+" "+cmd.Name()) {
+			t.Errorf("no script runs %s %s", programName, cmd.Name())
+		}
+	}
+}
