@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	lv "libvirt.org/go/libvirt"
 
 	"compute-agent/virt"
@@ -173,13 +174,21 @@ func (c *call) occupy(s *session, f func(*lv.Connect) error) error {
 // domain runs f with the guest's domain.
 func (c *call) domain(ctx context.Context, id string, f func(*lv.Domain) error) error {
 	return c.rpc(ctx, func(conn *lv.Connect) error {
-		dom, err := conn.LookupDomainByUUIDString(id)
+		dom, err := lookup(conn, id)
 		if err != nil {
 			return err
 		}
 		defer free(dom)
 		return f(dom)
 	})
+}
+
+// lookup finds a domain; what is no UUID is no domain's.
+func lookup(conn *lv.Connect, id string) (*lv.Domain, error) {
+	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
+		return nil, virt.ErrNotFound
+	}
+	return conn.LookupDomainByUUIDString(id)
 }
 
 func free(dom *lv.Domain) { _ = dom.Free() } // fails only on what is no domain

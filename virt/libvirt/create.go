@@ -30,9 +30,9 @@ func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 		return failure(op, spec.ID, err)
 	}
 	id, name := spec.ID, spec.Name
-	return d.changeGuest(ctx, op, id, d.opt.CallTimeout, func(ctx context.Context, c *call) error {
+	return d.changeGuest(ctx, op, id, d.opt.CallTimeout, func(ctx context.Context, c *call) (virt.EventKind, error) {
 		if err := c.checkAbsent(ctx, id, name); err != nil {
-			return err
+			return noEvent, err
 		}
 		err := c.define(ctx, text)
 		if err == nil {
@@ -44,9 +44,9 @@ func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 			err = ctx.Err() // nobody waits for the guest any more
 		}
 		if err != nil {
-			return c.undoCreate(ctx, id, err)
+			return noEvent, c.undoCreate(ctx, id, err)
 		}
-		return nil
+		return virt.EventPaused, nil
 	})
 }
 
@@ -86,37 +86,43 @@ func (c *call) define(ctx context.Context, text string) error {
 func (c *call) undoCreate(ctx context.Context, id string, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	if err := c.remove(ctx, id); err != nil {
+	if _, err := c.remove(ctx, id); err != nil {
 		c.d.log.Error("libvirt: a guest that could not be created is left behind", "guest", id, "error", err)
 	}
 	return cause
 }
 
-// remove ends the guest and removes its definition; a guest that is not there is removed.
-func (c *call) remove(ctx context.Context, id string) error {
-	err := c.domain(ctx, id, func(dom *lv.Domain) error {
-		if err := kill(dom); err != nil {
+// remove ends the guest and removes its definition; a guest that is not there is removed. It returns the
+// last event that this sends.
+func (c *call) remove(ctx context.Context, id string) (sent virt.EventKind, err error) {
+	err = c.domain(ctx, id, func(dom *lv.Domain) error {
+		killed, err := kill(dom)
+		if err != nil {
 			return err
 		}
-		return dom.UndefineFlags(undefineFlags)
+		sent = eventIf(killed, virt.EventStopped)
+		if err = dom.UndefineFlags(undefineFlags); err == nil {
+			sent = virt.EventUndefined
+		}
+		return err
 	})
-	if isMissing(err) {
-		return nil
+	if isMissing(err) { // now, or since it was killed and had no definition to keep
+		err = nil
 	}
-	return err
+	return sent, err
 }
 
-// kill ends the guest's process; a guest that does not run is killed. It works on a guest that does not
+// kill ends the guest's process and says whether there was one. It works on a guest that does not
 // answer, and while another call waits for that guest.
-func kill(dom *lv.Domain) error {
-	err := dom.DestroyFlags(lv.DOMAIN_DESTROY_DEFAULT)
+func kill(dom *lv.Domain) (killed bool, err error) {
+	err = dom.DestroyFlags(lv.DOMAIN_DESTROY_DEFAULT)
 	if err == nil || !isCode(err, lv.ERR_OPERATION_INVALID) {
-		return err
+		return err == nil, err
 	}
 	if active, activeErr := dom.IsActive(); activeErr == nil && active {
-		return err
+		return false, err
 	}
-	return nil
+	return false, nil
 }
 
 // checkFiles fails with ErrInvalid when a file that the Spec names is not there. libvirt would find out

@@ -148,8 +148,14 @@ func inXML(r rune) bool {
 	return r >= 0x20 && r < 0x7f || r >= 0xa0 && r <= 0xd7ff || r >= 0xe000 && r <= 0xfffd || r >= 0x10000 && r <= 0x10ffff
 }
 
+// maxSMBIOS is how long a string in the SMBIOS tables may be; QEMU refuses tables of 64 KiB.
+const maxSMBIOS = 64
+
 // printable replaces what libvirt's schema refuses in SMBIOS strings.
 func printable(s string) string {
+	if len(s) > maxSMBIOS {
+		s = s[:maxSMBIOS]
+	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'

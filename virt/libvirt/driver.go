@@ -125,8 +125,8 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 // do not return.
 func (d *Driver) Close() error {
 	d.close()
+	d.hub.Close() // wakes the calls that wait for events
 	<-d.kept
-	d.hub.Close()
 	return nil
 }
 

@@ -44,7 +44,7 @@ var kinds = map[lv.ErrorNumber]error{
 	lv.ERR_NO_MEMORY: virt.ErrNoCapacity,
 }
 
-// phrases tells apart what libvirt puts under its general codes.
+// phrases tells apart what libvirt puts under its general codes, its own words and those of QEMU.
 var phrases = []struct {
 	part string
 	kind error
@@ -54,6 +54,10 @@ var phrases = []struct {
 	{"Cannot allocate memory", virt.ErrNoCapacity},
 	{"unable to map backing store for guest RAM", virt.ErrNoCapacity},
 	{"Device or resource busy", virt.ErrBusy},
+	{"Is another process using the image", virt.ErrBusy},
+	{"Unknown CPU model", virt.ErrUnsupported},
+	{"Cannot assign requested address", virt.ErrUnsupported},
+	{"mage is not in qcow2 format", virt.ErrInvalid},
 	{"client socket is closed", virt.ErrUnavailable},
 }
 
@@ -117,6 +121,8 @@ func isUnsupported(err error) bool {
 	return isCode(err, lv.ERR_NO_SUPPORT, lv.ERR_OPERATION_UNSUPPORTED)
 }
 
-func isMissing(err error) bool { return isCode(err, lv.ERR_NO_DOMAIN) }
+func isMissing(err error) bool {
+	return isCode(err, lv.ERR_NO_DOMAIN) || errors.Is(err, virt.ErrNotFound)
+}
 
 func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }

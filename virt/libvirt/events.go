@@ -75,7 +75,7 @@ type translator struct {
 	// crashed are the guests that were reported as crashed and are still there: libvirt says crashed
 	// when a guest panics, and stopped when it then ends the process.
 	crashed map[string]bool
-	// down are the guests that are known to be stopped: of one that starts, libvirt first says resumed,
+	// down are the guests that were seen to stop: of one that starts, libvirt first says resumed,
 	// because its vCPUs begin to run, and then started.
 	down map[string]bool
 }
@@ -89,9 +89,6 @@ func (t *translator) translate(id string, kind lv.DomainEventType, detail int) (
 	wasCrashed, wasDown := t.crashed[id], t.down[id]
 	delete(t.crashed, id)
 	switch kind {
-	case lv.DOMAIN_EVENT_DEFINED:
-		t.down[id] = t.down[id] || lv.DomainEventDefinedDetailType(detail) == lv.DOMAIN_EVENT_DEFINED_ADDED
-		return virt.Event{}, false
 	case lv.DOMAIN_EVENT_STARTED:
 		delete(t.down, id)
 		return event(virt.EventStarted, id, "", startedDetail[lv.DomainEventStartedDetailType(detail)]), true
@@ -114,7 +111,7 @@ func (t *translator) translate(id string, kind lv.DomainEventType, detail int) (
 		delete(t.down, id)
 		renamed := lv.DomainEventUndefinedDetailType(detail) == lv.DOMAIN_EVENT_UNDEFINED_RENAMED
 		return event(virt.EventUndefined, id, "", ""), !renamed
-	default: // shutdown, which says that the guest is about to stop
+	default: // defined; shutdown, which says that the guest is about to stop
 		return virt.Event{}, false
 	}
 }

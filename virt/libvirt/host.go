@@ -75,7 +75,7 @@ func readNode(conn *lv.Connect, h *virt.Host) error {
 // readMemory counts as free what the kernel gives back when it is asked: buffers and caches. The total is
 // the kernel's too; NodeInfo leaves out memory that is not initialised yet.
 func readMemory(conn *lv.Connect, h *virt.Host) error {
-	stats, err := conn.GetMemoryStats(int(lv.NODE_MEMORY_STATS_ALL_CELLS), 0)
+	stats, err := conn.GetMemoryStats(lv.NODE_MEMORY_STATS_ALL_CELLS, 0)
 	if err != nil {
 		return err
 	}

@@ -14,79 +14,139 @@ import (
 // because the guest does not answer ends when the guest does.
 const overtake = time.Second
 
-// changeGuest runs f in the guest's turn.
-func (d *Driver) changeGuest(ctx context.Context, op, id string, limit time.Duration, f func(context.Context, *call) error) error {
+// eventPatience is how long a method waits for the event of what it did.
+const eventPatience = 2 * time.Second
+
+// noEvent is what a change that changed nothing sends.
+const noEvent virt.EventKind = 0
+
+// changeGuest runs f in the guest's turn. f returns the last event that its change sends. libvirt sends
+// events beside its answers; changeGuest waits for this one, so that who asks for events after a method
+// has returned gets none of that method's.
+func (d *Driver) changeGuest(ctx context.Context, op, id string, limit time.Duration, f func(context.Context, *call) (virt.EventKind, error)) error {
 	return d.run(ctx, op, id, limit, func(ctx context.Context, c *call) error {
 		give, err := d.turns.take(ctx, id)
 		if err != nil {
 			return unavailable(fmt.Errorf("another call for this guest is under way: %w", err))
 		}
 		defer give()
-		return f(ctx, c)
+		return c.withEvent(ctx, id, f)
+	})
+}
+
+func (c *call) withEvent(ctx context.Context, id string, f func(context.Context, *call) (virt.EventKind, error)) error {
+	watch, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events := c.d.hub.Subscribe(watch)
+	kind, err := f(ctx, c)
+	if err == nil && kind != noEvent {
+		c.awaitEvent(events, id, kind)
+	}
+	return err
+}
+
+// awaitEvent waits for the event, but not when the connection on which it would come is lost.
+func (c *call) awaitEvent(events <-chan virt.Event, id string, kind virt.EventKind) {
+	late := time.NewTimer(eventPatience)
+	defer late.Stop()
+	for {
+		select {
+		case e, open := <-events:
+			switch {
+			case !open, e.Kind == virt.EventConnectionLost, e.Kind == virt.EventConnectionBack:
+				return
+			case e.ID == id && (e.Kind == kind || kind == virt.EventStopped && e.Kind == virt.EventCrashed):
+				return
+			}
+		case <-late.C:
+			c.d.log.Warn("libvirt: an event did not come", "op", c.Op, "guest", id, "event", kind)
+			return
+		}
+	}
+}
+
+// change runs f, which makes one change to the domain, in the guest's turn.
+func (d *Driver) change(ctx context.Context, op, id string, f func(*lv.Domain) (virt.EventKind, error)) error {
+	return d.changeGuest(ctx, op, id, d.opt.CallTimeout, func(ctx context.Context, c *call) (sent virt.EventKind, err error) {
+		err = c.domain(ctx, id, func(dom *lv.Domain) error {
+			sent, err = f(dom)
+			return err
+		})
+		return sent, err
 	})
 }
 
 // Start implements virt.Driver.
 func (d *Driver) Start(ctx context.Context, id string) error {
-	return d.changeGuest(ctx, "start guest", id, d.opt.CallTimeout, func(ctx context.Context, c *call) error {
+	return d.changeGuest(ctx, "start guest", id, d.opt.CallTimeout, func(ctx context.Context, c *call) (sent virt.EventKind, err error) {
 		if err := c.awaitEnd(ctx, id); err != nil {
-			return err
+			return noEvent, err
 		}
-		return c.domain(ctx, id, start)
+		err = c.domain(ctx, id, func(dom *lv.Domain) error {
+			sent, err = start(dom)
+			return err
+		})
+		return sent, err
 	})
 }
 
-func start(dom *lv.Domain) error {
+func start(dom *lv.Domain) (sent virt.EventKind, err error) {
 	state, _, err := dom.GetState()
 	if err != nil {
-		return err
+		return noEvent, err
 	}
 	switch powerState(state) {
 	case virt.PowerRunning:
-		return nil
+		return noEvent, nil
 	case virt.PowerPaused:
-		return dom.Resume()
+		return virt.EventResumed, dom.Resume()
 	case virt.PowerSuspended:
-		return fmt.Errorf("%w: its operating system is suspended to memory", virt.ErrInvalidState)
+		return noEvent, fmt.Errorf("%w: its operating system is suspended to memory", virt.ErrInvalidState)
 	case virt.PowerCrashed: // preserved for a look at it; the process is still there
-		if err := kill(dom); err != nil {
-			return err
+		if _, err := kill(dom); err != nil {
+			return noEvent, err
 		}
 	}
-	return dom.CreateWithFlags(0)
+	return virt.EventStarted, dom.CreateWithFlags(0)
 }
 
 // Pause implements virt.Pauser.
 func (d *Driver) Pause(ctx context.Context, id string) error {
-	return d.changeGuest(ctx, "pause guest", id, d.opt.CallTimeout, func(ctx context.Context, c *call) error {
-		return c.domain(ctx, id, func(dom *lv.Domain) error {
-			return switchState(dom, virt.PowerRunning, virt.PowerPaused, dom.Suspend)
-		})
+	return d.change(ctx, "pause guest", id, func(dom *lv.Domain) (virt.EventKind, error) {
+		done, err := switchState(dom, virt.PowerRunning, virt.PowerPaused, dom.Suspend)
+		return eventIf(done, virt.EventPaused), err
 	})
 }
 
 // Unpause implements virt.Pauser.
 func (d *Driver) Unpause(ctx context.Context, id string) error {
-	return d.changeGuest(ctx, "unpause guest", id, d.opt.CallTimeout, func(ctx context.Context, c *call) error {
-		return c.domain(ctx, id, func(dom *lv.Domain) error {
-			return switchState(dom, virt.PowerPaused, virt.PowerRunning, dom.Resume)
-		})
+	return d.change(ctx, "unpause guest", id, func(dom *lv.Domain) (virt.EventKind, error) {
+		done, err := switchState(dom, virt.PowerPaused, virt.PowerRunning, dom.Resume)
+		return eventIf(done, virt.EventResumed), err
 	})
 }
 
-// switchState does what takes a domain from one state to the other, unless it is there already.
-func switchState(dom *lv.Domain, from, to virt.PowerState, do func() error) error {
+func eventIf(done bool, kind virt.EventKind) virt.EventKind {
+	if done {
+		return kind
+	}
+	return noEvent
+}
+
+// switchState does what takes a domain from one state to the other, unless it is there already, and says
+// whether it did it.
+func switchState(dom *lv.Domain, from, to virt.PowerState, do func() error) (done bool, err error) {
 	state, reason, err := dom.GetState()
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch now := powerState(state); now {
 	case to:
-		return nil
+		return false, nil
 	case from:
-		return do()
+		return true, do()
 	default:
-		return fmt.Errorf("%w: it is %v (%s)", virt.ErrInvalidState, now, stateReason(state, reason))
+		return false, fmt.Errorf("%w: it is %v (%s)", virt.ErrInvalidState, now, stateReason(state, reason))
 	}
 }
 
@@ -98,7 +158,9 @@ func (d *Driver) Destroy(ctx context.Context, id string) error {
 			return unavailable(fmt.Errorf("another call for this guest is under way: %w", err))
 		}
 		defer give()
-		return c.remove(ctx, id)
+		return c.withEvent(ctx, id, func(ctx context.Context, c *call) (virt.EventKind, error) {
+			return c.remove(ctx, id)
+		})
 	})
 }
 
@@ -110,7 +172,11 @@ func (c *call) takeOrKill(ctx context.Context, id string) (give func(), err erro
 		return give, nil
 	}
 	c.d.log.Warn("libvirt: killing a guest while another call for it is under way", "guest", id)
-	if err := c.domain(ctx, id, kill); err != nil && !isMissing(err) {
+	err = c.domain(ctx, id, func(dom *lv.Domain) error {
+		_, err := kill(dom)
+		return err
+	})
+	if err != nil && !isMissing(err) {
 		c.d.log.Warn("libvirt: cannot kill guest", "guest", id, "error", err)
 	}
 	return c.d.turns.take(ctx, id)

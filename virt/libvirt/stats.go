@@ -32,7 +32,7 @@ func (d *Driver) Guests(ctx context.Context) ([]virt.Guest, error) {
 // Guest implements virt.Driver.
 func (d *Driver) Guest(ctx context.Context, id string) (virt.Guest, error) {
 	guests, err := d.readStats(ctx, "look at guest", id, func(conn *lv.Connect) ([]lv.DomainStats, error) {
-		dom, err := conn.LookupDomainByUUIDString(id)
+		dom, err := lookup(conn, id)
 		if err != nil {
 			return nil, err
 		}

@@ -13,14 +13,22 @@ import (
 // that it may have changed.
 func (d *Driver) Stop(ctx context.Context, id string, opt virt.StopOptions) error {
 	limit := d.opt.CallTimeout + opt.Grace
-	return d.changeGuest(ctx, "stop guest", id, limit, func(ctx context.Context, c *call) error {
+	return d.changeGuest(ctx, "stop guest", id, limit, func(ctx context.Context, c *call) (virt.EventKind, error) {
+		state, err := c.state(ctx, id)
+		if err != nil || state == lv.DOMAIN_SHUTOFF {
+			return noEvent, err
+		}
 		if opt.Grace > 0 {
 			down, err := c.shutDown(ctx, id, opt)
 			if down || err != nil {
-				return err
+				return virt.EventStopped, err
 			}
 		}
-		return c.domain(ctx, id, kill)
+		err = c.domain(ctx, id, func(dom *lv.Domain) error {
+			_, err := kill(dom)
+			return err
+		})
+		return virt.EventStopped, err
 	})
 }
 
