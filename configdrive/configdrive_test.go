@@ -184,3 +184,12 @@ func TestFailedWriteKeepsTheOldDrive(t *testing.T) {
 	}
 	onlyFile(t, path)
 }
+
+func BenchmarkWrite(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "disk.config")
+	for b.Loop() {
+		if err := Write(b.Context(), command.Exec{}, path, full); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

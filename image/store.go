@@ -70,16 +70,26 @@ func OpenStore(dir string, opt Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	left, err := filepath.Glob(filepath.Join(dir, uploadPrefix+"*"))
-	if err != nil {
+	if err := sweepUploads(dir); err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	for _, path := range left {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("open image store: %w", err)
+	return &Store{dir: dir, opt: opt, create: os.CreateTemp}, nil
+}
+
+func sweepUploads(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), uploadPrefix) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
 		}
 	}
-	return &Store{dir: dir, opt: opt, create: os.CreateTemp}, nil
+	return nil
 }
 
 // Upload is an image that was received and is not in the store yet. It ends with Commit or
@@ -122,16 +132,21 @@ func (s *Store) Receive(ctx context.Context, r io.Reader) (_ *Upload, err error)
 	return u, nil
 }
 
-// Inspect says what the image is. Its bytes must be what format says; see the package's comment for what
-// is refused, as a *Refusal. Any other error is a failure to look.
+// Inspect says what the image is. Its bytes must be what format says; see the package's comment for
+// what is refused, as a *Refusal. Any other error is a failure to look.
 func (u *Upload) Inspect(ctx context.Context, format string) (Info, error) {
 	return u.store.inspect(ctx, u.file, format)
 }
 
-// Commit puts the upload into the store. It is quick: the bytes are on stable storage already.
+// Commit puts the upload into the store. It is quick: the bytes are on stable storage already. A
+// file with the same bytes stays, since guests may run on it.
 func (u *Upload) Commit() error {
 	defer u.Discard()
-	if err := os.Rename(u.file.Name(), u.store.path(u.SHA256)); err != nil {
+	path := u.store.path(u.SHA256)
+	if stat, err := os.Lstat(path); err == nil && stat.Size() == u.Size {
+		return nil
+	}
+	if err := os.Rename(u.file.Name(), path); err != nil {
 		return fmt.Errorf("keep image: %w", noSpace(err))
 	}
 	return u.store.sync()
