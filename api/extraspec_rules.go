@@ -19,7 +19,9 @@ func oneOf(words ...string) rule {
 	return rule{regexp.MustCompile(`^(?:` + strings.Join(words, "|") + `)$`), "one of " + quotedList(words)}
 }
 
-func matching(pattern, says string) rule { return rule{regexp.MustCompile("^(?:" + pattern + ")$"), says} }
+func matching(pattern, says string) rule {
+	return rule{regexp.MustCompile("^(?:" + pattern + ")$"), says}
+}
 
 var (
 	anyText     = matching(`(?s).*`, "text")

@@ -35,6 +35,8 @@ func (a *api) identityService() service {
 		{pattern: "GET /domains/{id}", do: a.showDomain},
 		{pattern: "GET /roles", do: a.listRoles},
 		{pattern: "GET /regions", do: a.listRegions},
+		{pattern: "GET /services", do: a.listCatalogServices},
+		{pattern: "GET /endpoints", do: a.listEndpoints},
 	})...)}
 }
 
@@ -203,4 +205,28 @@ func rolesOf(u identity.User) []named {
 		roles = append(roles, named{ID: identity.RoleID(name), Name: name})
 	}
 	return roles
+}
+
+// listCatalogServices and listEndpoints take the catalog apart, as keystone's admins see it.
+func (a *api) listCatalogServices(c *call) (*answer, error) {
+	services := []any{}
+	for _, s := range catalog(c.base) {
+		if want := c.URL.Query().Get("type"); want == "" || want == s.Type {
+			services = append(services, map[string]any{"id": s.ID, "type": s.Type, "name": s.Name, "enabled": true,
+				"links": map[string]string{"self": c.base + identityPath + "/services/" + s.ID}})
+		}
+	}
+	return ok(map[string]any{"services": services, "links": selfLinks(c, "/services")})
+}
+
+func (a *api) listEndpoints(c *call) (*answer, error) {
+	endpoints := []any{}
+	for _, s := range catalog(c.base) {
+		for _, e := range s.Endpoints {
+			endpoints = append(endpoints, map[string]any{"id": e.ID, "interface": e.Interface, "region": e.Region, "region_id": e.RegionID,
+				"service_id": s.ID, "url": e.URL, "enabled": true,
+				"links": map[string]string{"self": c.base + identityPath + "/endpoints/" + e.ID}})
+		}
+	}
+	return ok(map[string]any{"endpoints": endpoints, "links": selfLinks(c, "/endpoints")})
 }

@@ -261,4 +261,3 @@ func randomPassword() string {
 	}
 	return b.String()
 }
-

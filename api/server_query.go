@@ -3,8 +3,8 @@ package api
 import (
 	"cmp"
 	"net/http"
-	"strconv"
 	"slices"
+	"strconv"
 	"strings"
 
 	"compute-agent/compute"

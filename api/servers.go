@@ -19,7 +19,11 @@ func (a *api) serverRoutes() []route {
 		{pattern: "DELETE /servers/{id}", do: a.deleteServer},
 		{pattern: "POST /servers/{id}/action", do: a.serverAction, schema: "server_action"},
 		{pattern: "GET /servers/{id}/metadata", do: a.showMetadata},
+		{pattern: "POST /servers/{id}/metadata", do: a.addMetadata, schema: "metadata"},
+		{pattern: "PUT /servers/{id}/metadata", do: a.replaceMetadata, schema: "metadata"},
 		{pattern: "GET /servers/{id}/metadata/{key}", do: a.showMetadataItem},
+		{pattern: "PUT /servers/{id}/metadata/{key}", do: a.setMetadataItem, schema: "metadata_item"},
+		{pattern: "DELETE /servers/{id}/metadata/{key}", do: a.deleteMetadataItem},
 		{pattern: "GET /servers/{id}/tags", do: a.listTags, since: 26},
 		{pattern: "GET /servers/{id}/os-interface", do: a.emptyOfServer("interfaceAttachments")},
 		{pattern: "GET /servers/{id}/os-security-groups", do: a.emptyOfServer("security_groups")},
@@ -147,27 +151,6 @@ func (a *api) deleteServer(c *call) (*answer, error) {
 		return nil, err
 	}
 	return status(http.StatusNoContent)
-}
-
-func (a *api) showMetadata(c *call) (*answer, error) {
-	s, err := a.server(c)
-	if err != nil {
-		return nil, err
-	}
-	return ok(map[string]any{"metadata": orEmpty(s.Metadata)})
-}
-
-func (a *api) showMetadataItem(c *call) (*answer, error) {
-	s, err := a.server(c)
-	if err != nil {
-		return nil, err
-	}
-	key := c.PathValue("key")
-	value, there := s.Metadata[key]
-	if !there {
-		return nil, notFound("Metadata item was not found")
-	}
-	return ok(map[string]any{"meta": map[string]string{key: value}})
 }
 
 func (a *api) listTags(c *call) (*answer, error) {

@@ -157,25 +157,38 @@ func (a *api) showCatalog(c *call) (*answer, error) {
 	return ok(map[string]any{"catalog": catalog(c.base), "links": selfLinks(c, "/auth/catalog")})
 }
 
+// catalogService is one service of the catalog, and catalogEndpoint one of its addresses.
+type (
+	catalogService struct {
+		ID        string            `json:"id"`
+		Type      string            `json:"type"`
+		Name      string            `json:"name"`
+		Endpoints []catalogEndpoint `json:"endpoints"`
+	}
+	catalogEndpoint struct {
+		ID        string `json:"id"`
+		Interface string `json:"interface"`
+		Region    string `json:"region"`
+		RegionID  string `json:"region_id"`
+		URL       string `json:"url"`
+	}
+)
+
 // catalog lists the services. The image service's address is without a version, as in most
 // clouds: its clients look for the versions below it.
-func catalog(base string) []any {
-	services := []any{}
-	for _, s := range []struct{ kind, name, path string }{
-		{"compute", "nova", computePath},
-		{"identity", "keystone", "/identity"},
-		{"image", "glance", "/image"},
-	} {
-		endpoints := []any{}
+func catalog(base string) []catalogService {
+	services := []catalogService{
+		{Type: "compute", Name: "nova"}, {Type: "identity", Name: "keystone"}, {Type: "image", Name: "glance"},
+	}
+	paths := map[string]string{"compute": computePath, "identity": "/identity", "image": "/image"}
+	for i := range services {
+		s := &services[i]
+		s.ID = fixedID("service " + s.Type)
 		for _, face := range []string{"admin", "internal", "public"} {
-			endpoints = append(endpoints, map[string]string{
-				"id": fixedID("endpoint " + s.kind + " " + face), "interface": face,
-				"region": Region, "region_id": Region, "url": base + s.path,
+			s.Endpoints = append(s.Endpoints, catalogEndpoint{
+				ID: fixedID("endpoint " + s.Type + " " + face), Interface: face, Region: Region, RegionID: Region, URL: base + paths[s.Type],
 			})
 		}
-		services = append(services, map[string]any{
-			"id": fixedID("service " + s.kind), "type": s.kind, "name": s.name, "endpoints": endpoints,
-		})
 	}
 	return services
 }
