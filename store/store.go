@@ -92,7 +92,7 @@ func (s *Store) Close() error {
 			errs = append(errs, db.Close())
 		}
 	}
-	errs = append(errs, s.lock.Close())
+	errs = append(errs, releaseLock(s.lock))
 	return errors.Join(errs...)
 }
 
