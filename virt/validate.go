@@ -109,13 +109,27 @@ func (d Disk) validate() error {
 		return invalid("disk %s: serial %q has other characters than [A-Za-z0-9_.+-]", d.Target, d.Serial)
 	case d.Boot < 0:
 		return invalid("disk %s: boot position %d", d.Target, d.Boot)
+	}
+	if err := d.validateModes(); err != nil {
+		return err
+	}
+	return d.validateFiles()
+}
+
+func (d Disk) validateModes() error {
+	switch {
 	case !slices.Contains([]string{"", "none", "writeback", "writethrough", "directsync", "unsafe"}, d.Cache):
 		return invalid("disk %s: cache mode %q", d.Target, d.Cache)
 	case !slices.Contains([]string{"", "native", "threads", "io_uring"}, d.IO):
 		return invalid("disk %s: I/O mode %q", d.Target, d.IO)
 	case d.IO == "native" && d.Cache != "none" && d.Cache != "directsync":
 		return invalid("disk %s: I/O mode native needs cache mode none or directsync", d.Target)
-	case d.Format == "raw" && len(d.Backing) > 0:
+	}
+	return nil
+}
+
+func (d Disk) validateFiles() error {
+	if d.Format == "raw" && len(d.Backing) > 0 {
 		return invalid("disk %s: a raw image has no backing file", d.Target)
 	}
 	for _, layer := range append([]Backing{{d.Path, d.Format}}, d.Backing...) {

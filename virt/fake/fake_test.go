@@ -50,11 +50,16 @@ func open(t testing.TB, hv *fake.Hypervisor) *fake.Driver {
 }
 
 func TestContract(t *testing.T) {
-	virttest.TestDriver(t, func(t *testing.T) virttest.Harness {
+	virttest.TestDriver(t, harness(func(d *fake.Driver) virt.Driver { return d }))
+}
+
+// harness lets the suite test what wrap makes of the fake's drivers.
+func harness(wrap func(*fake.Driver) virt.Driver) func(t *testing.T) virttest.Harness {
+	return func(t *testing.T) virttest.Harness {
 		hv := fake.NewHypervisor()
 		return virttest.Harness{
-			Driver: open(t, hv),
-			Reopen: func(t testing.TB) virt.Driver { return open(t, hv) },
+			Driver: wrap(open(t, hv)),
+			Reopen: func(t testing.TB) virt.Driver { return wrap(open(t, hv)) },
 			NewSpec: func(t testing.TB) virt.Spec {
 				s := newSpec(t)
 				hv.SetHearing(s.ID, 0)
@@ -73,7 +78,8 @@ func TestContract(t *testing.T) {
 				hv.LoseConnection()
 				return hv.RestoreConnection
 			},
-			Many: 100,
+			Patience: 5 * time.Second,
+			Many:     100,
 		}
-	})
+	}
 }

@@ -50,9 +50,7 @@ func (h *Hypervisor) IOError(id string) error {
 	return h.outside(id, (*guest).runs, func(g *guest) { h.pause(g, "I/O error") })
 }
 
-// StartByHand, PauseByHand, DestroyByHand and UndefineByHand do what virsh start, suspend, destroy
-// and undefine do. Destroying keeps the definition. A guest that runs when it is undefined runs on,
-// and is gone when it stops.
+// StartByHand does what virsh start does.
 func (h *Hypervisor) StartByHand(id string) error {
 	stopped := func(g *guest) bool { return !g.alive() }
 	return h.outside(id, stopped, func(g *guest) {
@@ -61,18 +59,19 @@ func (h *Hypervisor) StartByHand(id string) error {
 	})
 }
 
-// PauseByHand: see StartByHand.
+// PauseByHand does what virsh suspend does.
 func (h *Hypervisor) PauseByHand(id string) error {
 	return h.outside(id, (*guest).runs, func(g *guest) { h.pause(g, "paused") })
 }
 
-// DestroyByHand: see StartByHand.
+// DestroyByHand does what virsh destroy does: it ends a guest and keeps its definition.
 func (h *Hypervisor) DestroyByHand(id string) error {
 	present := func(g *guest) bool { return g.state != virt.PowerShutdown }
 	return h.outside(id, present, func(g *guest) { h.end(g, virt.EventStopped, "destroyed") })
 }
 
-// UndefineByHand: see StartByHand.
+// UndefineByHand does what virsh undefine does. A guest that runs meanwhile runs on, and is gone when
+// it stops.
 func (h *Hypervisor) UndefineByHand(id string) error {
 	defined := func(g *guest) bool { return !g.transient }
 	return h.outside(id, defined, func(g *guest) {

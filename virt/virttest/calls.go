@@ -197,11 +197,7 @@ func concurrentDestroy(e *env) {
 }
 
 func concurrentGuests(e *env) {
-	n := e.Many
-	if n == 0 {
-		n = 3
-	}
-	specs := make([]virt.Spec, n)
+	specs := make([]virt.Spec, e.Many)
 	for i := range specs {
 		specs[i] = e.spec()
 	}
@@ -221,7 +217,7 @@ func concurrentGuests(e *env) {
 		}
 		return e.Driver.Destroy(e.within(), id)
 	}
-	for _, err := range together(n, life) {
+	for _, err := range together(e.Many, life) {
 		if err != nil {
 			e.Error(err)
 		}

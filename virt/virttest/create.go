@@ -265,18 +265,21 @@ var textPromises = group{"Spec texts", []promise{
 	{"no text of a user makes Create fail", textsAreHarmless, always},
 }}
 
-// hostileTexts are what users write when nobody stops them.
+// hostileTexts are what users write when nobody stops them. The first is many in one, because each
+// costs a guest.
 var hostileTexts = map[string]string{
-	"markup":         `</nova:name></title><name>evil</name><![CDATA[ & &lt; " ' ]]> <!-- --`,
-	"controls":       "a\x00b\x01c\x07d\x1be\x7ff\tg",
-	"line ends":      "first\nsecond\r\nthird\u2028fourth",
-	"not UTF-8":      "caf\xe9 \xff\xfe \xed\xa0\x80 \xc0\xaf",
-	"noncharacters":  "\ufffe\uffff\U0010ffff",
-	"right to left":  "\u202egnp.exe \u0645\u0631\u062d\u0628\u0627 \U0001f600",
-	"very long":      strings.Repeat("long ", 20000),
-	"long non-ASCII": strings.Repeat("\u20ac", 3000),
-	"only controls":  "\x01\x02\x03",
-	"blank":          "  \t  ",
+	"everything": strings.Join([]string{
+		`</nova:name></title><name>evil</name><![CDATA[ & &lt; " ' ]]> <!-- --`,          // markup
+		"a\x00b\x01c\x07d\x1be\x7ff\tg",                                                  // control characters
+		"first\nsecond\r\nthird\u2028fourth",                                             // line ends
+		"caf\xe9 \xff\xfe \xed\xa0\x80 \xc0\xaf",                                         // not UTF-8
+		"\ufffe\uffff\U0010ffff",                                                         // no characters
+		"\u202egnp.exe \u0645\u0631\u062d\u0628\u0627 \U0001f600",                        // right to left
+		"; touch /tmp/evil; $(touch /tmp/evil) `touch /tmp/evil`, file=/etc/shadow %s%n", // for shells and option parsers
+	}, " "),
+	"very long":     strings.Repeat("long \u20ac ", 20000),
+	"only controls": "\x01\x02\x03",
+	"blank":         "  \t  ",
 }
 
 func textsAreHarmless(e *env) {

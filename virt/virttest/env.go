@@ -11,10 +11,6 @@ import (
 	"compute-agent/virt"
 )
 
-// patience is how long one call or one event may take before a test gives up. It is far more than
-// any needs: emulated guests on a busy machine are slow.
-const patience = 90 * time.Second
-
 // anHour stands for a time that no test can wait for.
 const anHour = time.Hour
 
@@ -27,7 +23,7 @@ type env struct {
 
 // within returns a context that gives a call its time.
 func (e *env) within() context.Context {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.Context()), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.Context()), e.Patience)
 	e.Cleanup(cancel)
 	return ctx
 }
@@ -46,7 +42,7 @@ func (e *env) adopt(s virt.Spec) virt.Spec {
 
 func (e *env) destroyAtEnd(id string) {
 	e.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), e.Patience)
 		defer cancel()
 		err := e.Driver.Destroy(ctx, id)
 		if errors.Is(err, virt.ErrUnavailable) { // the test closed it
@@ -195,7 +191,7 @@ func (e *env) newWatch(id string) *watch {
 // next returns the next event of the guest.
 func (w *watch) next() virt.Event {
 	w.e.Helper()
-	late := time.NewTimer(patience)
+	late := time.NewTimer(w.e.Patience)
 	defer late.Stop()
 	for {
 		select {
@@ -207,7 +203,7 @@ func (w *watch) next() virt.Event {
 				return ev
 			}
 		case <-late.C:
-			w.e.Fatalf("no event came within %v", patience)
+			w.e.Fatalf("no event came within %v", w.e.Patience)
 		}
 	}
 }
@@ -240,11 +236,8 @@ func (w *watch) expectStarted() {
 }
 
 // until skips events of the guest up to one of a kind.
-func (w *watch) until(kind virt.EventKind) virt.Event {
+func (w *watch) until(kind virt.EventKind) {
 	w.e.Helper()
-	for {
-		if ev := w.next(); ev.Kind == kind {
-			return ev
-		}
+	for w.next().Kind != kind {
 	}
 }

@@ -120,7 +120,7 @@ func eventsOfOthers(e *env) {
 // ends checks that a stream is closed, now or soon.
 func (e *env) ends(events <-chan virt.Event) {
 	e.Helper()
-	late := time.NewTimer(patience)
+	late := time.NewTimer(e.Patience)
 	defer late.Stop()
 	for {
 		select {

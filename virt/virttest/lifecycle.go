@@ -66,8 +66,8 @@ func startRunning(e *env) {
 	w := e.watch(s.ID)
 	e.ok(e.Driver.Start(e.within(), s.ID))
 	e.state(s.ID, virt.PowerRunning)
-	e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{}))
-	w.expect(virt.EventStopped)
+	e.ok(e.Driver.Destroy(e.within(), s.ID))
+	w.expect(virt.EventStopped, virt.EventUndefined)
 }
 
 func startSuspended(e *env) {
@@ -114,7 +114,7 @@ func stopAsks(e *env) {
 	e.ok(e.Driver.Start(e.within(), s.ID))
 	w := e.watch(s.ID)
 	w.expect(virt.EventResumed)
-	ctx, cancel := context.WithTimeout(e.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(e.Context(), 2*e.Patience)
 	defer cancel()
 	e.ok(e.Driver.Stop(ctx, s.ID, virt.StopOptions{Grace: anHour, Retry: time.Second}))
 	if ev := w.expect(virt.EventStopped); ev.Reason != "shutdown" {

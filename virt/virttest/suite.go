@@ -3,9 +3,11 @@
 package virttest
 
 import (
+	"cmp"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"compute-agent/virt"
 )
@@ -34,6 +36,10 @@ type Harness struct {
 	UndefineByHand func(t testing.TB, id string)    // virsh undefine
 	SuspendGuest   func(t testing.TB, id string)    // its own operating system goes to sleep
 	BreakLink      func(t testing.TB) (mend func()) // the driver's connection to the hypervisor
+
+	// Patience is how long one call or one event may take before a promise counts as broken. Zero is
+	// 90 seconds: emulated guests on a busy machine are slow.
+	Patience time.Duration
 
 	// Many is how many guests may run at once. Zero is 3.
 	Many int
@@ -108,6 +114,7 @@ func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
 						t.Skipf("needs %s", p.needs)
 					}
 					t.Cleanup(func() { done.count(!t.Failed()) })
+					h.Patience, h.Many = cmp.Or(h.Patience, 90*time.Second), cmp.Or(h.Many, 3)
 					p.check(&env{T: t, Harness: h, watches: map[string]*watch{}})
 				})
 			}
