@@ -1,6 +1,10 @@
 package store
 
-import "testing"
+import (
+	"context"
+	"database/sql"
+	"testing"
+)
 
 // WriterPragma asks or sets a pragma of the connection that writes.
 func (s *Store) WriterPragma(t *testing.T, pragma string) (value string) {
@@ -9,4 +13,13 @@ func (s *Store) WriterPragma(t *testing.T, pragma string) (value string) {
 		t.Fatal(err)
 	}
 	return value
+}
+
+// Migrate applies one more migration to the newest schema.
+func Migrate(ctx context.Context, path, step string) error {
+	steps, err := migrations()
+	if err != nil {
+		return err
+	}
+	return withMigrationConn(path, "rw", func(db *sql.DB) error { return migrate(ctx, db, append(steps, step)) })
 }

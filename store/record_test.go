@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,6 +32,20 @@ func fullKeypair(user, name string) compute.Keypair {
 func fullOperation(id, serverID string) compute.Operation {
 	return compute.Operation{ID: id, ServerID: serverID, Kind: compute.OpCreate, RequestID: "req-1",
 		Args: json.RawMessage(`{"x": 1}`), Step: "disk", Undoing: true, Cause: "full", Started: noon}
+}
+
+// A field that the fixtures do not set is a field whose storing is not tested.
+func TestFixturesSetEveryField(t *testing.T) {
+	for _, v := range []any{fullServer("a"), fullFlavor("1", "tiny"), fullImage("i"), fullKeypair("u", "k"), fullOperation("o", "a"),
+		fullUser("u", "admin"), fullToken("t", "u")} {
+		value := reflect.ValueOf(v)
+		for i := range value.NumField() {
+			name := value.Type().String() + "." + value.Type().Field(i).Name
+			if value.Field(i).IsZero() && name != "compute.Server.Number" && name != "compute.Keypair.PrivateKey" {
+				t.Errorf("%s is not set in %T's fixture: set it, and run the tests with -update", name, v)
+			}
+		}
+	}
 }
 
 // want compares what a read returned.
