@@ -53,6 +53,7 @@ var mayImportInTests = map[string][]string{
 	"virt/libvirt": {"virt/virttest"},
 	"compute":      {"virt/fake", "store"},
 	"api":          {"virt/fake", "store"},
+	"identity":     {"store"},
 }
 
 func TestImportPolicy(t *testing.T) {
