@@ -3,8 +3,10 @@ package api
 import (
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"compute-agent/compute"
@@ -122,8 +124,7 @@ func computeFault(f *fault) any {
 	return map[string]any{name: body}
 }
 
-// identityFault is the shape of Keystone; Glance's answers are given the same, which every
-// client of Glance reads.
+// identityFault is the shape of Keystone.
 func identityFault(f *fault) any {
 	return map[string]any{"error": map[string]any{
 		"code":    f.status,
@@ -132,12 +133,45 @@ func identityFault(f *fault) any {
 	}}
 }
 
-// imageFault is the shape in which Glance's clients find the message.
+// imageFault is the shape of Glance for clients that accept JSON.
 func imageFault(f *fault) any {
 	return map[string]any{
-		"message": f.message + "<br /><br />\n\n\n",
+		"message": f.message,
 		"code":    strconv.Itoa(f.status) + " " + http.StatusText(f.status),
 		"title":   http.StatusText(f.status),
+	}
+}
+
+// imageFaultPage is the shape of Glance for all others: its own client looks for the message in a
+// page and stumbles over JSON.
+var imageFaultPage = template.Must(template.New("fault").Parse(`<html>
+ <head>
+  <title>{{.code}}</title>
+ </head>
+ <body>
+  <h1>{{.code}}</h1>
+  {{.message}}<br /><br />
+ </body>
+</html>`))
+
+func writeFault(w http.ResponseWriter, r *http.Request, s service, f *fault) {
+	h := w.Header()
+	if f.retryAfter > 0 {
+		h.Set("Retry-After", retryAfter(f))
+	}
+	if f.allow != "" {
+		h.Set("Allow", f.allow)
+	}
+	switch {
+	case f.status == http.StatusUnauthorized: // all services leave this one to keystonemiddleware
+		h.Set("WWW-Authenticate", `Keystone uri="`+requestBase(r)+`/identity"`)
+		writeJSON(w, f.status, identityFault(f))
+	case s.pages && !strings.Contains(r.Header.Get("Accept"), "application/json"):
+		h.Set("Content-Type", "text/html; charset=UTF-8")
+		w.WriteHeader(f.status)
+		_ = imageFaultPage.Execute(w, s.shape(f)) // the client may have gone
+	default:
+		writeJSON(w, f.status, s.shape(f))
 	}
 }
 

@@ -2,7 +2,6 @@ package api
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -17,7 +16,7 @@ const maxImageProperties = 128
 
 // imageService is Glance's v2 API without what needs several stores, members or import plug-ins.
 func (a *api) imageService() service {
-	return service{name: "image", shape: imageFault, routes: append([]route{
+	return service{name: "image", shape: imageFault, pages: true, routes: append([]route{
 		{pattern: "GET /image", do: a.imageVersions, access: forAll},
 		{pattern: "GET /image/{$}", do: a.imageVersions, access: forAll},
 		{pattern: "GET /image/versions", do: a.imageVersionsOK, access: forAll},
@@ -129,27 +128,35 @@ func (a *api) deleteImage(c *call) (*answer, error) {
 	return status(http.StatusNoContent)
 }
 
-// drainAfterRefusal is how much of a refused upload is still read, so that the client hears the
-// reason before the connection ends.
+// drainAfterRefusal is how much of a refused upload is still read, so that a client that does not
+// listen while it sends hears the reason.
 const drainAfterRefusal = 16 << 20
 
 func (a *api) uploadImage(c *call) (*answer, error) {
-	img, err := a.ownImage(c)
-	if err != nil {
-		return nil, err
-	}
-	if c.Header.Get("Content-Type") != "application/octet-stream" {
-		return nil, faultf(http.StatusUnsupportedMediaType, "The body must be application/octet-stream.")
-	}
 	body := newUpload(c, a.Limits.ImageBytes)
-	if err := a.Backend.UploadImage(c.Context(), img.ID, body); err != nil {
-		if body.err != nil {
-			return nil, bodyError(body.err)
-		}
-		_, _ = io.CopyN(io.Discard, body, drainAfterRefusal)
+	if err := a.receiveImage(c, body); err != nil {
+		body.drain(drainAfterRefusal)
 		return nil, err
 	}
 	return status(http.StatusNoContent)
+}
+
+func (a *api) receiveImage(c *call, body *upload) error {
+	img, err := a.ownImage(c)
+	if err != nil {
+		return err
+	}
+	if c.Header.Get("Content-Type") != "application/octet-stream" {
+		return faultf(http.StatusUnsupportedMediaType, "The body must be application/octet-stream.")
+	}
+	if c.ContentLength > a.Limits.ImageBytes {
+		return bodyError(&http.MaxBytesError{Limit: a.Limits.ImageBytes})
+	}
+	err = a.Backend.UploadImage(c.Context(), img.ID, body)
+	if err != nil && body.err != nil {
+		return bodyError(body.err)
+	}
+	return err
 }
 
 func (a *api) downloadImage(c *call) (*answer, error) {

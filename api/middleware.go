@@ -130,22 +130,6 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, s service, err error)
 	writeFault(w, r, s, f)
 }
 
-func writeFault(w http.ResponseWriter, r *http.Request, s service, f *fault) {
-	h := w.Header()
-	if f.retryAfter > 0 {
-		h.Set("Retry-After", retryAfter(f))
-	}
-	if f.allow != "" {
-		h.Set("Allow", f.allow)
-	}
-	shape := s.shape
-	if f.status == http.StatusUnauthorized { // all services leave this one to keystonemiddleware
-		h.Set("WWW-Authenticate", `Keystone uri="`+requestBase(r)+`/identity"`)
-		shape = identityFault
-	}
-	writeJSON(w, f.status, shape(f))
-}
-
 // limitRate answers 429 to a client address that asks faster than it may.
 func (a *api) limitRate(next http.Handler) http.Handler {
 	all := newLimiters(a.Limits.RequestsPerSecond, a.Limits.RequestBurst, a.Now)

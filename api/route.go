@@ -14,6 +14,7 @@ import (
 type service struct {
 	name   string // the first part of its paths
 	shape  func(*fault) any
+	pages  bool // faults are HTML for clients that do not ask for JSON
 	routes []route
 	// microversions is whether requests carry one.
 	microversions bool
@@ -147,8 +148,8 @@ func (a *api) dispatch(s service, rt route, w http.ResponseWriter, r *http.Reque
 		}
 		c.caller = who
 		noteCaller(r.Context(), who)
-		if rt.access == forAdmin && !who.admin {
-			return nil, faultf(http.StatusForbidden, "Policy doesn't allow %s to be performed.", quoted(r.Method+" "+r.URL.Path))
+		if err := s.permits(rt, c); err != nil {
+			return nil, err
 		}
 	}
 	if (rt.since > 0 && c.version < rt.since) || (rt.until > 0 && c.version > rt.until) {
@@ -160,6 +161,18 @@ func (a *api) dispatch(s service, rt route, w http.ResponseWriter, r *http.Reque
 		}
 	}
 	return rt.do(c)
+}
+
+// permits tells whether a caller may use a route. Only the identity service has a use for a token
+// without a project.
+func (s service) permits(rt route, c *call) error {
+	if !c.caller.token.Scoped && s.name != "identity" {
+		return faultf(http.StatusForbidden, "The token is not scoped to a project.")
+	}
+	if rt.access == forAdmin && !c.caller.admin {
+		return faultf(http.StatusForbidden, "Policy doesn't allow %s to be performed.", quoted(c.Method+" "+c.URL.Path))
+	}
+	return nil
 }
 
 // readBody reads, parses and checks a request's JSON.

@@ -401,11 +401,13 @@ func shown(value any, location []string) string {
 	if s, ok := value.(string); ok {
 		return quoted(s)
 	}
-	data, err := json.Marshal(withoutSecrets(value))
-	if err != nil {
+	var out strings.Builder
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false) // the answer's own encoding does it
+	if err := enc.Encode(withoutSecrets(value)); err != nil {
 		return "?"
 	}
-	return shorten(string(data))
+	return shorten(strings.TrimSpace(out.String()))
 }
 
 func withoutSecrets(value any) any {

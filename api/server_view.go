@@ -94,7 +94,8 @@ func (a *api) serverCore(c *call, s compute.Server) map[string]any {
 	if s.ImageID == "" {
 		view["image"] = ""
 	}
-	if hasProgress(s.VM) {
+	switch view["status"] {
+	case "ACTIVE", "BUILD", "VERIFY_RESIZE":
 		view["progress"] = 0
 	}
 	if s.Fault != nil && (s.VM == compute.Error || s.VM == compute.Deleted) {
@@ -175,11 +176,6 @@ func (a *api) addHost(c *call, s compute.Server, view map[string]any) {
 // reservationID names the request that made a server; here each makes one.
 func reservationID(s compute.Server) string {
 	return "r-" + fixedID("reservation " + s.ID)[:8]
-}
-
-// hasProgress is the set of states in which Nova shows progress.
-func hasProgress(vm compute.VMState) bool {
-	return vm == compute.Active || vm == compute.Building || vm == compute.Resized
 }
 
 // serverFlavor is a reference before 2.47 and the flavor as it was from then on.

@@ -161,6 +161,7 @@ func (s *site) send(r request) response {
 	if r.as != "" {
 		req.Header.Set("X-Auth-Token", s.token(r.as))
 	}
+	req.Header.Set("Accept", "application/json")
 	for name, values := range r.header {
 		req.Header[name] = values
 	}

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"time"
@@ -40,28 +39,43 @@ func bodyError(err error) error {
 	return f
 }
 
-// upload is a body that must keep moving. It is read only through Read.
+// upload is a body that must keep moving and has a limit. It is read only through Read.
 type upload struct {
 	body io.Reader
 	conn *http.ResponseController
-	err  error // the first error of the client's side
+	left int64 // that may still come
+	size int64 // that may come in all
+	err  error // the first error that is the client's doing
 }
 
 func newUpload(c *call, limit int64) *upload {
-	return &upload{body: http.MaxBytesReader(c.w, c.Body, limit), conn: http.NewResponseController(c.w)}
+	return &upload{body: c.Body, conn: http.NewResponseController(c.w), left: limit, size: limit}
 }
 
 // Read gives the client a new stretch of time for each piece.
 func (u *upload) Read(p []byte) (int, error) {
+	if u.err != nil {
+		return 0, u.err
+	}
 	_ = u.conn.SetReadDeadline(time.Now().Add(stallTimeout))
 	n, err := u.body.Read(p)
 	if err != nil {
 		_ = u.conn.SetReadDeadline(time.Time{})
-		if err != io.EOF {
-			u.err = err
-		}
+	}
+	if u.left -= int64(n); u.left < 0 {
+		err = &http.MaxBytesError{Limit: u.size}
+	}
+	if err != nil && err != io.EOF {
+		u.err = err
 	}
 	return n, err
+}
+
+// drain reads on for a while and forgets what comes.
+func (u *upload) drain(limit int64) {
+	_ = u.conn.SetReadDeadline(time.Now().Add(bodyTimeout))
+	_, _ = io.CopyN(io.Discard, u.body, limit)
+	_ = u.conn.SetReadDeadline(time.Time{})
 }
 
 // replyStream sends an image's bytes for as long as the client takes them.
@@ -92,10 +106,4 @@ type movingWriter struct {
 func (m movingWriter) Write(p []byte) (int, error) {
 	_ = m.conn.SetWriteDeadline(time.Now().Add(stallTimeout))
 	return m.w.Write(p)
-}
-
-// detached keeps a request's values but not its end: for what must be finished though the client
-// went away.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 }
