@@ -102,12 +102,13 @@ func (w *work) undo(ctx context.Context, i int, cause error) error {
 			return err
 		}
 	}
+	guest, known := w.m.look(w.op.ServerID)
 	err := w.conclude(ctx, func(s *Server) {
 		if s.Fault == nil {
 			s.Fault = w.m.fault(w.op, cause)
 		}
-		if w.proc.freesClaim {
-			s.Power = virt.PowerNoState
+		if known {
+			s.Power = guest.State
 		}
 		w.turn(s, Error)
 	}, func(tx Writer) error {
@@ -121,6 +122,9 @@ func (w *work) undo(ctx context.Context, i int, cause error) error {
 	}
 	if w.proc.freesClaim {
 		w.m.ledger.release(w.op.ServerID)
+	}
+	if !known {
+		w.m.syncSoon(w.op.ServerID)
 	}
 	return cause
 }

@@ -169,10 +169,10 @@ func waitError(ctx context.Context, waitErr, last error) error {
 	return waitErr
 }
 
-// pause waits before attempt n+1 until the hypervisor is back or some time has passed, 0.25 s at
+// pause waits before attempt n+1 until the hypervisor is back or some time has passed, 20 ms at
 // first and up to a minute; for less when ctx ends or the manager closes.
 func (m *Manager) pause(ctx context.Context, back <-chan struct{}, n int) error {
-	timer := time.NewTimer(min(time.Minute, 250*time.Millisecond<<min(n, 10)))
+	timer := time.NewTimer(min(time.Minute, 20*time.Millisecond<<min(n, 12)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
