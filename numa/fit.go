@@ -40,89 +40,113 @@ type Devices interface {
 // choose an ordered selection of them the first that works is taken. Nova walks them all, which is
 // factorial; here a selection is built cell by cell, each step checked by a bipartite matching of
 // what is left, which gives the same first selection in polynomial time. PCI and network
-// conditions depend on the set of cells alone, so each set is tried once.
+// conditions depend on the set of cells alone, so a set from which the search has failed once is
+// not entered again: that bounds it by the number of sets, not of orders.
 func Fit(host Host, guest Guest, opt Options) (placed Guest, ok bool) {
 	if len(host.Cells) < len(guest.Cells) || len(guest.Cells) == 0 {
 		return Guest{}, false
 	}
 	s := newSearch(sortCells(host, guest, opt), guest, opt)
-	if !s.place(0) {
+	if !s.matchable(0) || !s.place(0) {
 		return Guest{}, false
 	}
-	placed = Guest{Cells: make([]GuestCell, len(guest.Cells)), EmulatorThreads: guest.EmulatorThreads}
-	for i, j := range s.chosen {
-		placed.Cells[i] = *s.fits[i][j]
-	}
-	return placed, true
+	return s.placed(), true
+}
+
+// candidate is a host cell with what its place in the order depends on.
+type candidate struct {
+	*HostCell
+	devices, freePCPUs, freeMiB int
 }
 
 // sortCells puts the host cells in the order in which they are tried: emptiest first, or fullest when
 // packing; cells with PCI devices first for a guest that wants some and last for one that does not.
 // With as many guest cells as host cells every one is used, and the order stays as it is.
-func sortCells(host Host, guest Guest, opt Options) []*HostCell {
-	cells := make([]*HostCell, len(host.Cells))
+func sortCells(host Host, guest Guest, opt Options) []candidate {
+	cells := make([]candidate, len(host.Cells))
 	for i := range host.Cells {
-		cells[i] = &host.Cells[i]
+		c := &host.Cells[i]
+		cells[i] = candidate{HostCell: c, freeMiB: c.FreeMiB(), freePCPUs: c.freeCount()}
+		if opt.PCI != nil {
+			cells[i].devices = opt.PCI.InCell(c.ID)
+		}
 	}
 	if len(cells) <= len(guest.Cells) {
 		return cells
 	}
-	direction := -1 // most free first
+	emptier := -1 // emptier cells first
 	if opt.Pack {
-		direction = 1
+		emptier = 1
 	}
-	slices.SortStableFunc(cells, func(a, b *HostCell) int { return direction * cmp.Compare(a.FreeMiB(), b.FreeMiB()) })
-	if slices.ContainsFunc(guest.Cells, func(c GuestCell) bool { return c.pinning() }) {
-		slices.SortStableFunc(cells, func(a, b *HostCell) int {
-			return direction * cmp.Compare(a.FreePCPUs().Len(), b.FreePCPUs().Len())
-		})
-	} else {
-		slices.SortStableFunc(cells, func(a, b *HostCell) int { return -direction * cmp.Compare(a.CPUUsage, b.CPUUsage) })
+	richer := 1 // cells with more devices last
+	if opt.PCI != nil && opt.PCI.Wanted() {
+		richer = -1
 	}
-	if opt.PCI != nil {
-		toward := 1
-		if opt.PCI.Wanted() {
-			toward = -1
+	pinned := slices.ContainsFunc(guest.Cells, func(c GuestCell) bool { return c.pinning() })
+	slices.SortStableFunc(cells, func(a, b candidate) int {
+		byCPU := -cmp.Compare(a.CPUUsage, b.CPUUsage)
+		if pinned {
+			byCPU = cmp.Compare(a.freePCPUs, b.freePCPUs)
 		}
-		slices.SortStableFunc(cells, func(a, b *HostCell) int {
-			return toward * cmp.Compare(opt.PCI.InCell(a.ID), opt.PCI.InCell(b.ID))
-		})
-	}
+		return cmp.Or(richer*cmp.Compare(a.devices, b.devices), emptier*byCPU, emptier*cmp.Compare(a.freeMiB, b.freeMiB))
+	})
 	return cells
 }
 
 // search builds the first selection of host cells that works.
 type search struct {
-	cells  []*HostCell
+	guest  Guest
+	cells  []candidate
 	opt    Options
-	fits   [][]*GuestCell // fits[i][j]: guest cell i as it would be in host cell j; nil if it does not fit
-	chosen []int          // host cell of each guest cell so far
-	used   []bool
-	tried  map[string]bool // verdicts on sets of host cells
+	pairs  []pair // of guest cell i and host cell j at i*len(cells)+j, judged when first needed
+	chosen []int  // host cell of each guest cell so far
+	used   []bool // host cells that are chosen
+	owner  []int  // scratch of matchable
+	seen   []bool // scratch of matchable
+	failed map[string]bool
 }
 
-func newSearch(cells []*HostCell, guest Guest, opt Options) *search {
-	s := &search{cells: cells, opt: opt, used: make([]bool, len(cells)), fits: make([][]*GuestCell, len(guest.Cells))}
-	for i := range guest.Cells {
-		reserve := 0
-		if i == 0 && guest.EmulatorThreads == EmulatorIsolate {
-			reserve = 1
-		}
-		s.fits[i] = make([]*GuestCell, len(cells))
-		for j, cell := range cells {
-			s.fits[i][j] = fitCell(cell, &guest.Cells[i], opt.Limits, reserve)
-		}
+// pair is the verdict on one guest cell in one host cell.
+type pair struct {
+	judged, fits bool
+	fitting      fitting
+}
+
+func newSearch(cells []candidate, guest Guest, opt Options) *search {
+	n, m := len(guest.Cells), len(cells)
+	flags, numbers := make([]bool, 2*m), make([]int, m+n)
+	return &search{guest: guest, cells: cells, opt: opt, pairs: make([]pair, n*m),
+		used: flags[:m], seen: flags[m:], owner: numbers[:m], chosen: numbers[m:m]}
+}
+
+// fits says whether guest cell i fits into host cell j when it is the only one there.
+func (s *search) fits(i, j int) bool {
+	p := &s.pairs[i*len(s.cells)+j]
+	if !p.judged {
+		obstacle := p.fitting.judge(s.cells[j].HostCell, &s.guest.Cells[i], s.opt.Limits, s.guest.reserve(i))
+		p.judged, p.fits = true, obstacle.none()
 	}
-	return s
+	return p.fits
+}
+
+// reserve is how many pCPUs of guest cell i's host cell the emulator's threads get for themselves.
+func (g *Guest) reserve(i int) int {
+	if i == 0 && g.EmulatorThreads == EmulatorIsolate {
+		return 1
+	}
+	return 0
 }
 
 // place chooses host cells for the guest cells from i on, in the order of the first that works.
 func (s *search) place(i int) bool {
-	if i == len(s.fits) {
+	if i == len(s.guest.Cells) {
 		return s.accepted()
 	}
+	if s.failedBefore() {
+		return false
+	}
 	for j := range s.cells {
-		if s.used[j] || s.fits[i][j] == nil {
+		if s.used[j] || !s.fits(i, j) {
 			continue
 		}
 		s.used[j] = true
@@ -133,181 +157,115 @@ func (s *search) place(i int) bool {
 		s.used[j] = false
 		s.chosen = s.chosen[:i]
 	}
+	s.remember()
 	return false
 }
 
 // matchable says whether the guest cells from i on can each get a host cell of their own among those
 // that are not used: Kuhn's augmenting paths.
 func (s *search) matchable(i int) bool {
-	owner := make([]int, len(s.cells)) // guest cell + 1 that has the host cell
-	for g := i; g < len(s.fits); g++ {
-		if !s.augment(g, owner, make([]bool, len(s.cells))) {
+	clear(s.owner)
+	for g := i; g < len(s.guest.Cells); g++ {
+		clear(s.seen)
+		if !s.augment(g) {
 			return false
 		}
 	}
 	return true
 }
 
-func (s *search) augment(g int, owner []int, seen []bool) bool {
+// augment finds guest cell g a host cell, moving others if that helps. owner has the guest cell + 1
+// that holds each host cell.
+func (s *search) augment(g int) bool {
 	for j := range s.cells {
-		if s.used[j] || seen[j] || s.fits[g][j] == nil {
+		if s.used[j] || s.seen[j] || !s.fits(g, j) {
 			continue
 		}
-		seen[j] = true
-		if owner[j] == 0 || s.augment(owner[j]-1, owner, seen) {
-			owner[j] = g + 1
+		s.seen[j] = true
+		if s.owner[j] == 0 || s.augment(s.owner[j]-1) {
+			s.owner[j] = g + 1
 			return true
 		}
 	}
 	return false
 }
 
-// accepted asks the conditions that hold for the chosen cells as a set.
-func (s *search) accepted() bool {
-	if s.opt.PCI == nil && (s.opt.Limits == nil || !s.opt.Limits.Network.Needs()) {
-		return true
+// conditional says whether there are conditions on the chosen cells as a set. Without them what is
+// matchable is a solution, and the search never turns back.
+func (s *search) conditional() bool {
+	return s.opt.PCI != nil || s.opt.Limits != nil && s.opt.Limits.Network.Needs()
+}
+
+func (s *search) failedBefore() bool { return len(s.failed) > 0 && s.failed[s.usedKey()] }
+
+func (s *search) remember() {
+	if !s.conditional() {
+		return
 	}
+	if s.failed == nil {
+		s.failed = map[string]bool{}
+	}
+	s.failed[s.usedKey()] = true
+}
+
+func (s *search) usedKey() string {
 	key := make([]byte, len(s.used))
-	for j, u := range s.used {
-		if u {
+	for j, used := range s.used {
+		if used {
 			key[j] = 1
 		}
 	}
-	if verdict, known := s.tried[string(key)]; known {
-		return verdict
-	}
-	verdict := s.conditions()
-	if s.tried == nil {
-		s.tried = map[string]bool{}
-	}
-	s.tried[string(key)] = verdict
-	return verdict
+	return string(key)
 }
 
-func (s *search) conditions() bool {
-	chosen := make([]*HostCell, len(s.chosen))
-	for i, j := range s.chosen {
-		chosen[i] = s.cells[j]
+// accepted asks the conditions that hold for the chosen cells as a set.
+func (s *search) accepted() bool {
+	if !s.conditional() {
+		return true
 	}
-	if s.opt.PCI != nil && !s.opt.PCI.Satisfied(chosen) {
+	if s.failedBefore() {
 		return false
 	}
-	return s.opt.Limits == nil || reaches(s.cells, chosen, s.opt.Limits.Network)
+	chosen := make([]*HostCell, len(s.chosen))
+	for i, j := range s.chosen {
+		chosen[i] = s.cells[j].HostCell
+	}
+	if s.opt.PCI != nil && !s.opt.PCI.Satisfied(chosen) ||
+		s.opt.Limits != nil && len(s.unreached(chosen)) > 0 {
+		s.remember()
+		return false
+	}
+	return true
 }
 
-// reaches says whether the chosen cells have every network that is needed; a network that no cell of the
-// host is known for does not count.
-func reaches(host, chosen []*HostCell, need Network) bool {
-	has := func(cells []*HostCell, physnet string) bool {
-		return slices.ContainsFunc(cells, func(c *HostCell) bool { return slices.Contains(c.Network.Physnets, physnet) })
+// unreached lists the networks that the guest needs and the chosen cells do not have. A network that no
+// cell of the host is known for does not count.
+func (s *search) unreached(chosen []*HostCell) []string {
+	need := s.opt.Limits.Network
+	all := make([]*HostCell, len(s.cells))
+	for j := range s.cells {
+		all[j] = s.cells[j].HostCell
 	}
+	var missing []string
 	for _, physnet := range need.Physnets {
-		if has(host, physnet) && !has(chosen, physnet) {
-			return false
+		has := func(c *HostCell) bool { return slices.Contains(c.Network.Physnets, physnet) }
+		if slices.ContainsFunc(all, has) && !slices.ContainsFunc(chosen, has) {
+			missing = append(missing, physnet)
 		}
 	}
 	tunneled := func(c *HostCell) bool { return c.Network.Tunneled }
-	return !need.Tunneled || !slices.ContainsFunc(host, tunneled) || slices.ContainsFunc(chosen, tunneled)
+	if need.Tunneled && slices.ContainsFunc(all, tunneled) && !slices.ContainsFunc(chosen, tunneled) {
+		missing = append(missing, "tunnel")
+	}
+	return missing
 }
 
-// fitCell returns the guest cell as it would be in the host cell, nil if it does not fit.
-func fitCell(host *HostCell, guest *GuestCell, limits *Limits, reserve int) *GuestCell {
-	if !memoryFits(host, guest, limits) {
-		return nil
+// placed is the guest in the chosen cells.
+func (s *search) placed() Guest {
+	guest := Guest{Cells: make([]GuestCell, len(s.guest.Cells)), EmulatorThreads: s.guest.EmulatorThreads}
+	for i, j := range s.chosen {
+		how := &s.pairs[i*len(s.cells)+j].fitting
+		guest.Cells[i] = how.put(s.cells[j].HostCell, &s.guest.Cells[i], s.guest.reserve(i))
 	}
-	if !cpusFit(host, guest, limits, reserve) {
-		return nil
-	}
-	placed := *guest
-	placed.ID = host.ID
-	placed.PageKiB = choosePage(host, guest)
-	if guest.PageKiB != 0 && placed.PageKiB == 0 {
-		return nil
-	}
-	if guest.Dedicated.Empty() {
-		if guest.pinning() && guest.ThreadPolicy == ThreadsIsolate {
-			return nil // Nova: a cell with nothing to isolate does not meet the policy
-		}
-		return &placed
-	}
-	var ok bool
-	if placed.Pins, placed.Reserved, ok = pinCell(host, guest, reserve); !ok {
-		return nil
-	}
-	return &placed
-}
-
-// cpusFit counts CPUs: a guest may not overcommit against itself, and floating vCPUs overcommit
-// as far as the limit goes.
-func cpusFit(host *HostCell, guest *GuestCell, limits *Limits, reserve int) bool {
-	if guest.Shared.Len() > host.Shared.Len() || guest.Dedicated.Len()+reserve > host.Dedicated.Len() {
-		return false
-	}
-	return guest.Shared.Empty() || limits == nil ||
-		float64(host.CPUUsage+guest.Shared.Len()) <= float64(host.Shared.Len())*limits.CPURatio
-}
-
-// memoryFits checks the memory of a cell that names no page size; one that does is counted in
-// pages by choosePage. Pinned guests never overcommit memory, others as far as the limit goes.
-func memoryFits(host *HostCell, guest *GuestCell, limits *Limits) bool {
-	switch {
-	case guest.MemoryMiB > host.MemoryMiB:
-		return false
-	case guest.PageKiB != 0:
-		return true
-	case guest.pinning():
-		return guest.MemoryMiB <= host.FreeMiB() && smallPagesFit(host, guest.MemoryMiB)
-	case !ownSmallPages(host, guest.MemoryMiB):
-		return false
-	case limits == nil:
-		return true
-	}
-	return float64(host.UsedMiB+guest.MemoryMiB) <= float64(host.MemoryMiB)*limits.RAMRatio
-}
-
-func smallPagesFit(host *HostCell, mib int) bool {
-	p := smallest(host.Pages)
-	return p == nil || mib*1024 <= p.Free()*p.SizeKiB
-}
-
-// ownSmallPages says whether the memory would fit if nothing else were in the cell: memory on small
-// pages cannot come from what is set aside for huge ones.
-func ownSmallPages(host *HostCell, mib int) bool {
-	p := smallest(host.Pages)
-	return p == nil || mib*1024 <= p.Total*p.SizeKiB
-}
-
-func smallest(pages []Pages) *Pages {
-	var best *Pages
-	for i := range pages {
-		if best == nil || pages[i].SizeKiB < best.SizeKiB {
-			best = &pages[i]
-		}
-	}
-	return best
-}
-
-// choosePage returns the size of the pages that the cell's memory would be on, 0 if there are none.
-func choosePage(host *HostCell, guest *GuestCell) int {
-	if guest.PageKiB == 0 {
-		return 0
-	}
-	pages := slices.Clone(host.Pages)
-	slices.SortFunc(pages, func(a, b Pages) int { return b.SizeKiB - a.SizeKiB }) // largest first
-	small := 0
-	if len(pages) > 0 {
-		small = pages[len(pages)-1].SizeKiB
-	}
-	for _, p := range pages {
-		wanted := guest.PageKiB == p.SizeKiB || guest.PageKiB == PageAny ||
-			guest.PageKiB == PageSmall && p.SizeKiB == small || guest.PageKiB == PageLarge && p.SizeKiB != small
-		if wanted && pagesFit(p, guest.MemoryMiB) {
-			return p.SizeKiB
-		}
-	}
-	return 0
-}
-
-func pagesFit(p Pages, mib int) bool {
-	return mib*1024%p.SizeKiB == 0 && mib*1024/p.SizeKiB <= p.Free()
+	return guest
 }

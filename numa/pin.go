@@ -1,152 +1,131 @@
 package numa
 
-import "compute-agent/internal/cpuset"
+import (
+	"math"
 
-// pinCell puts the dedicated vCPUs of a guest cell on free pCPUs of a host cell, and sets
-// reserve pCPUs aside for the emulator. ok is false when they do not fit under the guest's
-// thread policy.
+	"compute-agent/internal/cpuset"
+)
+
+// packing says which free hardware threads of a cell's cores are used.
+type packing struct {
+	least int  // a core is used when it has so many free threads
+	most  int  // threads that are used of each such core
+	whole bool // only cores of which every thread is free are used, also for the emulator
+}
+
+// anyThread uses every free thread.
+var anyThread = packing{least: 1, most: math.MaxInt}
+
+// choosePacking picks the packing under the guest's thread policy; reserve is how many pCPUs the
+// emulator gets.
 //
 // Prefer and require pack whole cores first: the most threads of a core that every used core can give,
-// so that sibling vCPUs land on sibling pCPUs. Prefer falls back to single threads. Isolate takes one
+// so that sibling vCPUs land on sibling pCPUs. Prefer falls back to any thread. Isolate takes one
 // thread of a core of which nothing is in use. On a host with hardware threads that works only
 // where all pCPUs may be pinned and shared (vcpu_pin_set): with cpu_dedicated_set Nova cannot keep
 // the siblings free and refuses, and so do we.
-func pinCell(host *HostCell, guest *GuestCell, reserve int) (pins []Pin, reserved cpuset.Set, ok bool) {
-	cores := freeCores(host)
+func choosePacking(host *HostCell, guest *GuestCell, reserve int) (packing, Obstacle) {
+	asked := guest.Dedicated.Len() + reserve
+	if free := host.freeCount(); asked > free {
+		return packing{}, Obstacle{ResourcePCPU, asked, free, "", "the other dedicated CPUs are pinned"}
+	}
 	threaded := host.HasThreads()
 	switch {
-	case guest.ThreadPolicy == ThreadsRequire && !threaded:
-		return nil, reserved, false
+	case guest.ThreadPolicy == ThreadsIsolate && threaded && !host.Shared.Equal(host.Dedicated):
+		return packing{}, Obstacle{ResourceThreads, asked, 0, "cores", "isolate does not work with cpu_dedicated_set where cores have several threads"}
 	case guest.ThreadPolicy == ThreadsIsolate:
-		if threaded && !host.Shared.Equal(host.Dedicated) {
-			return nil, reserved, false
+		p := packing{least: 1, most: 1, whole: true}
+		if cores := p.room(host.Siblings, host.FreePCPUs()); asked > cores {
+			return p, Obstacle{ResourceThreads, asked, cores, "cores", "isolate needs cores of which nothing is in use"}
 		}
-		return pinIsolated(wholeCores(host, cores), guest.Dedicated, reserve)
+		return p, Obstacle{}
+	case guest.ThreadPolicy == ThreadsRequire && !threaded:
+		return packing{}, Obstacle{ResourceThreads, asked, 0, "threads", "require needs cores with several threads"}
 	}
+	return packCores(host, guest, reserve)
+}
+
+func packCores(host *HostCell, guest *GuestCell, reserve int) (packing, Obstacle) {
+	vcpus, free := guest.Dedicated.Len(), host.FreePCPUs()
+	emulatorFits := anyThread.room(host.Siblings, free) >= vcpus+reserve
 	least := 1
 	if guest.ThreadPolicy == ThreadsRequire {
 		least = 2
 	}
-	for threads := mostThreads(cores); threads >= least; threads-- {
-		if pins, ok = pinThreads(cores, threads, guest.Dedicated); !ok {
-			continue
+	best := 0
+	for threads := mostThreads(host.Siblings, free); threads >= least; threads-- {
+		p := packing{least: threads, most: threads}
+		room := p.room(host.Siblings, free)
+		if room >= vcpus && emulatorFits {
+			return p, Obstacle{}
 		}
-		if reserved, ok = reserveCPUs(cores, pins, reserve); ok {
-			return pins, reserved, true
-		}
+		best = max(best, room)
 	}
-	if guest.ThreadPolicy == ThreadsRequire {
-		return nil, cpuset.Set{}, false
+	if least == 1 && emulatorFits {
+		return anyThread, Obstacle{}
 	}
-	// Any free thread of any core.
-	if pins, ok = pinThreads(split(cores), 1, guest.Dedicated); !ok {
-		return nil, cpuset.Set{}, false
-	}
-	reserved, ok = reserveCPUs(cores, pins, reserve)
-	return pins, reserved, ok
+	return packing{}, Obstacle{ResourceThreads, vcpus, best, "threads", "require needs cores of which several threads are free"}
 }
 
-// pinIsolated puts each vCPU, and the emulator, on a core of its own.
-func pinIsolated(cores []cpuset.Set, vcpus cpuset.Set, reserve int) ([]Pin, cpuset.Set, bool) {
-	var first []cpuset.Set
-	for _, core := range cores {
-		first = append(first, cpuset.Of(core.First()))
-	}
-	pins, ok := pinThreads(first, 1, vcpus)
-	if !ok {
-		return nil, cpuset.Set{}, false
-	}
-	reserved, ok := reserveCPUs(first, pins, reserve)
-	return pins, reserved, ok
-}
-
-// wholeCores picks the cores of which every hardware thread is free.
-func wholeCores(host *HostCell, free []cpuset.Set) []cpuset.Set {
-	var whole []cpuset.Set
-	for _, core := range host.Siblings {
-		for _, f := range free {
-			if f.Equal(core) {
-				whole = append(whole, core)
-			}
-		}
-	}
-	return whole
-}
-
-// freeCores lists, for each core, its hardware threads that are free, those without any left out.
-func freeCores(host *HostCell) []cpuset.Set {
-	free := host.FreePCPUs()
-	cores := make([]cpuset.Set, 0, len(host.Siblings))
-	for _, core := range host.Siblings {
-		if threads := core.Intersect(free); !threads.Empty() {
-			cores = append(cores, threads)
-		}
-	}
-	return cores
-}
-
-func mostThreads(cores []cpuset.Set) int {
+// mostThreads is how many free threads the emptiest core has.
+func mostThreads(cores []cpuset.Set, free cpuset.Set) int {
 	most := 0
-	for _, c := range cores {
-		most = max(most, c.Len())
+	for i := range cores {
+		most = max(most, cores[i].IntersectLen(free))
 	}
 	return most
 }
 
-// pinThreads fills the cores in order, using as many threads of each core that has so many free.
-func pinThreads(cores []cpuset.Set, threads int, vcpus cpuset.Set) ([]Pin, bool) {
-	want := vcpus.Slice()
-	pins := make([]Pin, 0, len(want))
-	for _, core := range cores {
-		if len(pins) == len(want) {
-			break
-		}
-		if core.Len() < threads {
-			continue
-		}
-		left := threads
-		for pcpu := range core.All {
-			if left == 0 || len(pins) == len(want) {
-				break
-			}
-			pins = append(pins, Pin{want[len(pins)], pcpu})
-			left--
-		}
+// room is how many vCPUs the packing has room for.
+func (p packing) room(cores []cpuset.Set, free cpuset.Set) int {
+	n := 0
+	for i := range cores {
+		n += p.of(cores[i], free)
 	}
-	return pins, len(pins) == len(want)
+	return n
 }
 
-// split makes each free thread a core of its own.
-func split(cores []cpuset.Set) []cpuset.Set {
-	var single []cpuset.Set
-	for _, core := range cores {
-		for c := range core.All {
-			single = append(single, cpuset.Of(c))
-		}
+// of is how many threads of a core the packing uses.
+func (p packing) of(core, free cpuset.Set) int {
+	n := core.IntersectLen(free)
+	if n < p.least || p.whole && n < core.Len() {
+		return 0
 	}
-	return single
+	return min(n, p.most)
 }
 
-// reserveCPUs takes n of the free pCPUs that nothing was pinned to, from the first core on.
-func reserveCPUs(cores []cpuset.Set, pins []Pin, n int) (cpuset.Set, bool) {
-	var reserved cpuset.Set
-	if n == 0 {
-		return reserved, true
+// pin puts the vCPUs on free pCPUs of a host cell, filling the cores in order, and sets reserve
+// pCPUs aside for the emulator. There is room for them.
+func (p packing) pin(host *HostCell, vcpus cpuset.Set, reserve int) (pins []Pin, reserved cpuset.Set) {
+	free := host.FreePCPUs()
+	pins = make([]Pin, 0, vcpus.Len())
+	threads := p.threads(host.Siblings, free, cap(pins))
+	for vcpu := range vcpus.All {
+		pins = append(pins, Pin{vcpu, threads[len(pins)]})
 	}
-	var taken cpuset.Set
-	for _, p := range pins {
-		taken.Add(p.PCPU)
+	if reserve == 0 {
+		return pins, reserved
 	}
+	for _, t := range threads {
+		free.Remove(t)
+	}
+	if !p.whole {
+		p = anyThread // the emulator is not under the thread policy
+	}
+	return pins, cpuset.Of(p.threads(host.Siblings, free, reserve)...)
+}
+
+// threads lists the first n pCPUs that the packing uses.
+func (p packing) threads(cores []cpuset.Set, free cpuset.Set, n int) []int {
+	list := make([]int, 0, n)
 	for _, core := range cores {
-		for c := range core.All {
-			if taken.Has(c) {
-				continue
-			}
-			reserved.Add(c)
-			if n--; n == 0 {
-				return reserved, true
+		left := min(p.of(core, free), n-len(list))
+		for t := range core.All {
+			if left > 0 && free.Has(t) {
+				list = append(list, t)
+				left--
 			}
 		}
 	}
-	return cpuset.Set{}, false
+	return list
 }

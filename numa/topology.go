@@ -2,7 +2,7 @@
 // cell lands on, which pCPU each dedicated vCPU is pinned to, which page size backs its memory.
 // Its answers are those of Nova (nova.virt.hardware), reached in polynomial time; see Fit.
 //
-// It does no I/O but for ReadHost, which reads a sysfs tree.
+// It does no I/O but for ReadMachine, which reads a sysfs tree.
 package numa
 
 import (
@@ -53,12 +53,20 @@ func (n Network) Needs() bool { return len(n.Physnets) > 0 || n.Tunneled }
 // FreePCPUs is the set of dedicated pCPUs that nothing is pinned to.
 func (c *HostCell) FreePCPUs() cpuset.Set { return c.Dedicated.Minus(c.Pinned) }
 
+// freeCount is the number of FreePCPUs.
+func (c *HostCell) freeCount() int { return c.Dedicated.Len() - c.Dedicated.IntersectLen(c.Pinned) }
+
 // FreeMiB is the memory that is not in use.
 func (c *HostCell) FreeMiB() int { return c.MemoryMiB - c.UsedMiB }
 
 // HasThreads says whether any core of the cell has more than one hardware thread.
 func (c *HostCell) HasThreads() bool {
-	return slices.ContainsFunc(c.Siblings, func(s cpuset.Set) bool { return s.Len() > 1 })
+	for i := range c.Siblings {
+		if c.Siblings[i].Len() > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // Clone returns a copy that can be changed without changing h.

@@ -1,0 +1,175 @@
+package numa
+
+import (
+	"fmt"
+	"slices"
+
+	"compute-agent/internal/cpuset"
+)
+
+// Machine is a host's hardware as its kernel or its hypervisor describes it, before the operator's
+// configuration says what of it guests may use.
+type Machine struct {
+	Nodes []Node
+}
+
+// Node is one NUMA node of a machine. A node may lack memory or CPUs.
+type Node struct {
+	ID        int
+	CPUs      []CPU // online ones
+	MemoryMiB int
+	Pages     []Pages // Total alone; the smallest size is what is not set aside for the others
+	Distances []int   // to each node by its position
+}
+
+// CPU is one logical CPU.
+type CPU struct {
+	ID       int
+	Socket   int        // physical package; -1 if not known
+	Siblings cpuset.Set // hardware threads of its core, itself among them
+}
+
+// Online is the set of all CPUs of the machine.
+func (m Machine) Online() cpuset.Set {
+	var s cpuset.Set
+	for i := range m.Nodes {
+		s = s.Union(m.Nodes[i].cpus())
+	}
+	return s
+}
+
+func (n *Node) cpus() cpuset.Set {
+	var s cpuset.Set
+	for _, c := range n.CPUs {
+		s.Add(c.ID)
+	}
+	return s
+}
+
+// Config is what the operator says of the host's CPUs and memory. The names are Nova's.
+type Config struct {
+	SharedSet    *cpuset.Set         // [compute]cpu_shared_set; nil when not set
+	DedicatedSet *cpuset.Set         // [compute]cpu_dedicated_set; nil when not set
+	PinSet       *cpuset.Set         // vcpu_pin_set of releases before 2020: shared and dedicated in one
+	Reserved     map[int]map[int]int // reserved_huge_pages: pages by node and size in KiB
+	Networks     map[int]Network     // networks that the NICs of a node reach
+}
+
+// VCPUSet is the set of CPUs that Nova counts as VCPU inventory; all online ones when nothing is said.
+func (c Config) VCPUSet(m Machine) (cpuset.Set, error) {
+	switch {
+	case c.PinSet != nil:
+		return c.online("vcpu_pin_set", *c.PinSet, m)
+	case c.SharedSet != nil:
+		return c.online("cpu_shared_set", *c.SharedSet, m)
+	case c.DedicatedSet != nil:
+		return cpuset.Set{}, nil
+	}
+	return m.Online(), nil
+}
+
+// PCPUSet is the set of CPUs that Nova counts as PCPU inventory: cpu_dedicated_set alone.
+func (c Config) PCPUSet(m Machine) (cpuset.Set, error) {
+	if c.DedicatedSet == nil {
+		return cpuset.Set{}, nil
+	}
+	return c.online("cpu_dedicated_set", *c.DedicatedSet, m)
+}
+
+func (c Config) online(key string, set cpuset.Set, m Machine) (cpuset.Set, error) {
+	if off := set.Minus(m.Online()); !off.Empty() {
+		return cpuset.Set{}, failed("Invalid", key, set.String(), "CPU %v is not online; online are %v", off, m.Online())
+	}
+	return set, nil
+}
+
+// pinnable is the set of CPUs that the NUMA cells offer to dedicated vCPUs. Without any configuration
+// it is every CPU: a guest that asks for pinning on such a host gets it, as in Nova.
+func (c Config) pinnable(m Machine) (cpuset.Set, error) {
+	switch {
+	case c.DedicatedSet != nil:
+		return c.PCPUSet(m)
+	case c.SharedSet != nil:
+		return cpuset.Set{}, nil
+	}
+	return c.VCPUSet(m)
+}
+
+// Host lays the configuration over the machine: the cells that guests are placed in, with nothing in use.
+func (m Machine) Host(c Config) (Host, error) {
+	shared, err := c.VCPUSet(m)
+	if err != nil {
+		return Host{}, err
+	}
+	dedicated, err := c.pinnable(m)
+	if err != nil {
+		return Host{}, err
+	}
+	for node := range c.Reserved {
+		if !slices.ContainsFunc(m.Nodes, func(n Node) bool { return n.ID == node }) {
+			return Host{}, failed("InvalidReservedMemoryPagesOption", "reserved_huge_pages", fmt.Sprint(node), "there is no such node")
+		}
+	}
+	host := Host{Cells: make([]HostCell, len(m.Nodes))}
+	for i := range m.Nodes {
+		host.Cells[i] = m.Nodes[i].cell(shared, dedicated, c)
+	}
+	return host, nil
+}
+
+func (n *Node) cell(shared, dedicated cpuset.Set, c Config) HostCell {
+	own := n.cpus()
+	cell := HostCell{ID: n.ID, Shared: own.Intersect(shared), Dedicated: own.Intersect(dedicated), MemoryMiB: n.MemoryMiB,
+		Distances: n.Distances, Socket: n.socket(), Network: c.Networks[n.ID]}
+	cell.Siblings = n.cores(cell.Shared.Union(cell.Dedicated))
+	for _, p := range n.Pages {
+		cell.Pages = append(cell.Pages, Pages{SizeKiB: p.SizeKiB, Total: p.Total, Reserved: c.Reserved[n.ID][p.SizeKiB]})
+	}
+	return cell
+}
+
+// socket is the package of the node's first CPU: a node lies in one package.
+func (n *Node) socket() int {
+	if len(n.CPUs) == 0 {
+		return -1
+	}
+	return n.CPUs[0].Socket
+}
+
+// cores lists the cores of the node by their lowest thread, each with those threads that are usable.
+func (n *Node) cores(usable cpuset.Set) []cpuset.Set {
+	var cores []cpuset.Set
+	for _, cpu := range n.CPUs {
+		threads := cpu.Siblings.Intersect(usable)
+		if threads.First() == cpu.ID {
+			cores = append(cores, threads)
+		}
+	}
+	return cores
+}
+
+// Check refuses a machine that contradicts itself: a CPU in two nodes, a core across nodes, pages that
+// are more than the memory.
+func (m Machine) Check() error {
+	var seen cpuset.Set
+	for i := range m.Nodes {
+		n := &m.Nodes[i]
+		own := n.cpus()
+		if twice := seen.Intersect(own); !twice.Empty() {
+			return fmt.Errorf("NUMA node %d: CPU %v is in another node too", n.ID, twice)
+		}
+		seen = seen.Union(own)
+		for _, cpu := range n.CPUs {
+			if !cpu.Siblings.Has(cpu.ID) {
+				return fmt.Errorf("NUMA node %d: CPU %d is not among its own siblings %v", n.ID, cpu.ID, cpu.Siblings)
+			}
+			if out := cpu.Siblings.Minus(own); !out.Empty() {
+				return fmt.Errorf("NUMA node %d: CPU %d has sibling %v outside the node", n.ID, cpu.ID, out)
+			}
+		}
+		if d := n.Distances; d != nil && len(d) != len(m.Nodes) {
+			return fmt.Errorf("NUMA node %d: %d distances for %d nodes", n.ID, len(d), len(m.Nodes))
+		}
+	}
+	return nil
+}
