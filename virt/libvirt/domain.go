@@ -43,6 +43,7 @@ var sections = []func(*libvirtxml.Domain, *virt.Spec){
 	renderClock,
 	renderLifecycle,
 	renderEmulator,
+	renderControllers,
 	renderDisks,
 	renderSerial,
 	renderGuestAgent,

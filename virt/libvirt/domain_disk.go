@@ -1,10 +1,24 @@
 package libvirt
 
 import (
+	"slices"
+
 	"libvirt.org/go/libvirtxml"
 
 	"compute-agent/virt"
 )
+
+// renderControllers gives SCSI drives a virtio controller. libvirt would add one that few guests have a
+// driver for.
+func renderControllers(d *libvirtxml.Domain, s *virt.Spec) {
+	if !slices.ContainsFunc(s.Disks, func(disk virt.Disk) bool { return disk.Bus == "scsi" }) {
+		return
+	}
+	index := uint(0)
+	d.Devices.Controllers = append(d.Devices.Controllers, libvirtxml.DomainController{
+		Type: "scsi", Index: &index, Model: "virtio-scsi",
+	})
+}
 
 func renderDisks(d *libvirtxml.Domain, s *virt.Spec) {
 	for i := range s.Disks {

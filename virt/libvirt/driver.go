@@ -70,6 +70,8 @@ type Driver struct {
 	calls callList
 	turns turns
 
+	statsPatience time.Duration
+
 	virtType string // decided by Open: kvm or qemu
 	emulator string
 
@@ -101,7 +103,7 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 		return nil, failure("start libvirt's event loop", "", err)
 	}
 	d := &Driver{
-		opt: opt, log: opt.Logger,
+		opt: opt, log: opt.Logger, statsPatience: defaultStatsPatience,
 		hub: fanout.New(maxBacklog, func() virt.Event {
 			return virt.Event{Kind: virt.EventConnectionBack, Reason: "reader too slow", Time: time.Now()}
 		}),

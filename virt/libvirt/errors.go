@@ -59,6 +59,8 @@ var phrases = []struct {
 	{"Cannot assign requested address", virt.ErrUnsupported},
 	{"mage is not in qcow2 format", virt.ErrInvalid},
 	{"client socket is closed", virt.ErrUnavailable},
+	{"Unable to read from monitor", virt.ErrInvalidState}, // the guest's process ended meanwhile
+	{"End of file from qemu monitor", virt.ErrInvalidState},
 }
 
 // kindOf returns the kind of an error of libvirt; nil when none fits. Errors of the transport are

@@ -28,6 +28,7 @@ func (d *Driver) keep(s *session) {
 		select {
 		case <-d.closing.Done():
 			d.setCurrent(nil)
+			s.fail("closed")
 			waitFor(s.retire, closeWait)
 			return
 		case <-s.lost:

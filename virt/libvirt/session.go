@@ -117,6 +117,13 @@ func (s *session) use() bool {
 	return true
 }
 
+// hold is use by who already uses it.
+func (s *session) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users++
+}
+
 func (s *session) release() {
 	s.mu.Lock()
 	s.users--

@@ -16,10 +16,10 @@ const (
 	// statsFlags let libvirt leave out what it would have to wait for: a guest that another call holds
 	// is listed without the numbers that only its QEMU knows.
 	statsFlags = lv.CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-	// statsPatience is how long a listing may take before it is asked for once more. The first one
-	// hangs in a guest whose QEMU does not answer; that guest then counts as held, and the second
+	// defaultStatsPatience is how long a listing may take before it is asked for once more. The first
+	// one hangs in a guest whose QEMU does not answer; that guest then counts as held, and the second
 	// passes it by.
-	statsPatience = 10 * time.Second
+	defaultStatsPatience = 10 * time.Second
 )
 
 // Guests implements virt.Driver.
@@ -50,7 +50,7 @@ func (d *Driver) Guest(ctx context.Context, id string) (virt.Guest, error) {
 
 // readStats runs read, and once more when it takes too long.
 func (d *Driver) readStats(ctx context.Context, op, id string, read func(*lv.Connect) ([]lv.DomainStats, error)) ([]virt.Guest, error) {
-	guests, err := d.tryStats(ctx, op, id, statsPatience, read)
+	guests, err := d.tryStats(ctx, op, id, d.statsPatience, read)
 	if err == nil || ctx.Err() != nil || !isTimeout(err) {
 		return guests, err
 	}
