@@ -56,6 +56,7 @@ func emptyFixture(t *testing.T) *fixture {
 	})
 	b := &fixture{path: path, store: s, now: time.Date(2025, 1, 2, 3, 4, 5, 678901234, time.FixedZone("x", 3600))}
 	b.Service = identity.New(identity.Options{Store: s, Clock: func() time.Time { return b.now }})
+	b.MakeCheap()
 	return b
 }
 

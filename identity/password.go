@@ -56,7 +56,7 @@ func (s *Service) login(ctx context.Context, c Credential) (User, error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return User{}, err
 	}
-	hash := []byte(nobodyHash)
+	hash := s.nobody
 	if known {
 		hash = user.PasswordHash
 	}
@@ -103,7 +103,7 @@ func (s *Service) hash(ctx context.Context, password string) ([]byte, error) {
 		return nil, err
 	}
 	defer release()
-	return bcrypt.GenerateFromPassword([]byte(password), passwordCost)
+	return bcrypt.GenerateFromPassword([]byte(password), s.cost)
 }
 
 func (s *Service) reserveCore(ctx context.Context) (release func(), err error) {

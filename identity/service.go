@@ -30,6 +30,8 @@ type Service struct {
 	lifetime time.Duration
 	throttle *throttle
 	hashing  chan struct{} // bounds the bcrypts at a time, each of which fills a core
+	cost     int           // bcrypt's
+	nobody   []byte        // what an unknown user's password is checked against; has the cost
 
 	mu    sync.Mutex
 	swept time.Time
@@ -49,6 +51,8 @@ func New(opt Options) *Service {
 		lifetime: opt.TokenLifetime,
 		throttle: newThrottle(),
 		hashing:  make(chan struct{}, 2),
+		cost:     passwordCost,
+		nobody:   []byte(nobodyHash),
 	}
 }
 

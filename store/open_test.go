@@ -220,6 +220,28 @@ func TestUnreadableRecordIsDamage(t *testing.T) {
 	wantError(t, "unreadable record", err, store.ErrCorrupt)
 }
 
+// The arguments of an operation may hold a password, which the store forgets with the operation.
+func TestDeletedOperationLeavesNoTrace(t *testing.T) {
+	dir := t.TempDir()
+	s, err := store.Open(filepath.Join(dir, "agent.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	insert(t, s, fullServer("a"))
+	op := fullOperation("o", "a")
+	op.Args = []byte(`"correct horse"`)
+	update(t, s, func(w compute.Writer) error { return w.PutOperation(op) })
+	update(t, s, func(w compute.Writer) error { return w.DeleteOperation("o") })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files(t, dir) {
+		if strings.Contains(text, "correct horse") {
+			t.Errorf("%s still has it", name)
+		}
+	}
+}
+
 // files reads all files of dir.
 func files(t *testing.T, dir string) map[string]string {
 	t.Helper()

@@ -47,15 +47,6 @@ func (w writer) exec(query string, args ...any) (int64, error) {
 	return result.RowsAffected()
 }
 
-// scanRecord reads a row that is one JSON record.
-func scanRecord[T any](r row) (v T, err error) {
-	var record []byte
-	if err := r.Scan(&record); err != nil {
-		return v, err
-	}
-	return v, decode(record, &v)
-}
-
 func encode(v any) (string, error) {
 	text, err := json.Marshal(v)
 	return string(text), err

@@ -19,7 +19,7 @@ import (
 	"compute-agent/compute"
 )
 
-// maxReaders bounds the connections that read. Each costs some 100 KiB and its page cache.
+// maxReaders bounds the connections that read. Each takes up to half a megabyte.
 const maxReaders = 3
 
 // Store is an open database. Its methods may be called concurrently.
@@ -66,10 +66,10 @@ func open(path string) (_ *Store, err error) {
 	if err := prepare(ctx, path); err != nil {
 		return nil, err
 	}
-	if s.writer, err = connect(path, 1, writerPragmas, "rw"); err != nil {
+	if s.writer, err = connect(path, 1, writerPragmas); err != nil {
 		return nil, err
 	}
-	if s.reader, err = connect(path, maxReaders, readerPragmas, "rw"); err != nil {
+	if s.reader, err = connect(path, maxReaders, readerPragmas); err != nil {
 		return nil, err
 	}
 	return s, errors.Join(s.writer.PingContext(ctx), s.reader.PingContext(ctx))
