@@ -1,0 +1,87 @@
+package compute
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"compute-agent/internal/golden"
+	"compute-agent/virt"
+)
+
+func specServer() Server {
+	return Server{
+		ID: "0c0ffee0-1234-4567-89ab-0123456789ab", Number: 42, Name: "web <&> 1", UserID: "u1", UserName: "admin", ProjectID: "p1", ProjectName: "demo",
+		Flavor:  Flavor{ID: "2", Name: "m1.small", VCPUs: 2, MemoryMiB: 512, DiskGiB: 5},
+		ImageID: "1b2c", Image: ImageRef{Name: "cirros", Checksum: "abc", Format: "raw", Properties: map[string]string{}},
+		ConfigDrive: true, Created: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC),
+	}
+}
+
+var specFiles = Files{Root: "/state/instances/x/disk", Base: "/state/images/abc", ConfigDrive: "/state/instances/x/disk.config", ConsoleLog: "/state/instances/x/console.log"}
+
+func specMachine() machine {
+	return machine{
+		host: virt.Host{VirtType: "qemu", Arch: "x86_64", Emulator: "/usr/bin/qemu-system-x86_64"}, storage: Storage{DirectIO: true},
+		guests: GuestOptions{VNC: "127.0.0.1"}, version: "1.2.3",
+	}
+}
+
+func TestBuildSpec(t *testing.T) {
+	for name, change := range map[string]func(*Server, *machine){
+		"default": func(*Server, *machine) {},
+		"kvm":     func(_ *Server, m *machine) { m.host.VirtType = "kvm" },
+		"q35-sata": func(s *Server, _ *machine) {
+			s.Image.Properties = map[string]string{"hw_machine_type": "q35", "hw_disk_bus": "sata"}
+		},
+		"plain": func(s *Server, m *machine) {
+			s.ConfigDrive, m.storage.DirectIO = false, false
+			m.guests = GuestOptions{CPUMode: "none", CPUModel: "ignored", Machine: "pc-i440fx-7.2", StatsPeriod: -1, RNG: "/dev/hwrng"}
+		},
+		"aarch64": func(s *Server, m *machine) { m.host.Arch, m.guests.Machine = "aarch64", "virt" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, m := specServer(), specMachine()
+			change(&s, &m)
+			spec, err := buildSpec(s, specFiles, m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := spec.Validate(); err != nil {
+				t.Error(err)
+			}
+			text, err := json.MarshalIndent(spec, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden.Assert(t, "testdata/spec/"+name+".golden", string(text)+"\n")
+		})
+	}
+}
+
+func TestSpecRefusesImageProperties(t *testing.T) {
+	for property, value := range map[string]string{
+		"hw_disk_bus": "floppy", "hw_cdrom_bus": "virtio", "hw_machine_type": "pc' />",
+	} {
+		s := specServer()
+		s.Image.Properties = map[string]string{property: value}
+		var failure *Failure
+		if err := specMachine().checkProperties(s); !errors.As(err, &failure) || !errors.Is(err, ErrInvalid) || failure.Field != "imageRef" {
+			t.Errorf("%s=%s: error %v", property, value, err)
+		}
+	}
+}
+
+func TestHostname(t *testing.T) {
+	for name, want := range map[string]string{
+		"web-1": "web-1", "My Server_2": "my-server-2", "<b>x</b>": "bxb", "日本": "server-0c0ffee0-1234-4567-89ab-0123456789ab",
+		"-a.": "a", "../../etc": "etc",
+	} {
+		s := specServer()
+		s.Name = name
+		if got := hostname(s); got != want {
+			t.Errorf("host name of %q is %q, want %q", name, got, want)
+		}
+	}
+}
