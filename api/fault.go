@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 	"fmt"
-	"html"
 	"net/http"
 	"strconv"
 	"strings"
@@ -155,6 +154,9 @@ const imageFaultPage = `<html>
  </body>
 </html>`
 
+// imageFaultText leaves quotes as they are, because clients drop the page's tags and no more.
+var imageFaultText = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
 func writeFault(w http.ResponseWriter, r *http.Request, s service, f *fault) {
 	h := w.Header()
 	if f.retryAfter > 0 {
@@ -171,7 +173,7 @@ func writeFault(w http.ResponseWriter, r *http.Request, s service, f *fault) {
 		h.Set("Content-Type", "text/html; charset=UTF-8")
 		w.WriteHeader(f.status)
 		code := strconv.Itoa(f.status) + " " + http.StatusText(f.status)
-		_, _ = fmt.Fprintf(w, imageFaultPage, code, html.EscapeString(f.message)) // the client may have gone
+		_, _ = fmt.Fprintf(w, imageFaultPage, code, imageFaultText.Replace(f.message)) // the client may have gone
 	default:
 		writeJSON(w, f.status, s.shape(f))
 	}

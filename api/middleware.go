@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -48,7 +49,7 @@ func (a *api) recover(w *recorder, r *http.Request) {
 	if cause == nil {
 		return
 	}
-	if cause == http.ErrAbortHandler {
+	if err, isError := cause.(error); isError && errors.Is(err, http.ErrAbortHandler) {
 		panic(cause) // net/http's own way to break a connection
 	}
 	a.log.ErrorContext(r.Context(), "Request panicked", "request_id", compute.RequestID(r.Context()),

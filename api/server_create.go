@@ -208,7 +208,7 @@ func refuseNetworks(networks any) error {
 	switch n := networks.(type) {
 	case string:
 		if n == "auto" {
-			return badRequest("networks: there is no network to attach automatically on this host; ask for 'none'.")
+			return badRequest("networks: there is no network to attach automatically on this host; ask for 'none' (openstack: --nic none).")
 		}
 	case []any:
 		for _, item := range n {
