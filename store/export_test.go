@@ -21,5 +21,5 @@ func Migrate(ctx context.Context, path, step string) error {
 	if err != nil {
 		return err
 	}
-	return withMigrationConn(path, func(db *sql.DB) error { return migrate(ctx, db, append(steps, step)) })
+	return withMigrationConn(path, readWrite, func(db *sql.DB) error { return migrate(ctx, db, append(steps, step)) })
 }

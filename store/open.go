@@ -28,14 +28,19 @@ var connPragmas = []string{"busy_timeout(5000)", "cache_size(-256)", "foreign_ke
 // Readers cannot write; the writer syncs the log at every commit, and keeps it small.
 var (
 	readerPragmas    = slices.Concat(connPragmas, []string{"query_only(1)"})
-	writerPragmas    = slices.Concat(connPragmas, []string{"synchronous(FULL)", "journal_size_limit(4194304)"})
+	writerPragmas    = slices.Concat(connPragmas, []string{"journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(4194304)"})
 	migrationPragmas = []string{"busy_timeout(5000)", "synchronous(FULL)", "foreign_keys(0)"}
 )
 
-// connect prepares a pool of at most limit connections to the existing file path. None of them
-// makes a file that is not there.
-func connect(path string, limit int, pragmas []string) (*sql.DB, error) {
-	query := url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_pragma": pragmas}
+// How SQLite opens a file; neither makes one that is not there.
+const (
+	readOnly  = "ro"
+	readWrite = "rw"
+)
+
+// connect prepares a pool of at most limit connections to the existing file path.
+func connect(path string, limit int, pragmas []string, mode string) (*sql.DB, error) {
+	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": pragmas}
 	name := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
 	db, err := sql.Open("sqlite", name.String())
 	if err != nil {
@@ -52,7 +57,7 @@ func prepare(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	switch _, err := os.Stat(path); {
+	switch _, err = os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 		return create(ctx, path, steps)
 	case err != nil:
@@ -61,18 +66,18 @@ func prepare(ctx context.Context, path string) error {
 	if err := checkHeader(path); err != nil {
 		return err
 	}
-	return withMigrationConn(path, func(db *sql.DB) error {
-		if err := checkPages(ctx, db); err != nil {
-			return err
-		}
-		return migrate(ctx, db, steps)
-	})
+	// A connection that can write would move the log into the damaged file when it closes.
+	err = withMigrationConn(path, readOnly, func(db *sql.DB) error { return checkPages(ctx, db) })
+	if err != nil {
+		return err
+	}
+	return withMigrationConn(path, readWrite, func(db *sql.DB) error { return migrate(ctx, db, steps) })
 }
 
 // create makes a new database under another name and renames it when it is whole, so that an
 // empty or half-made file at path is always damage and never a first start.
 func create(ctx context.Context, path string, steps []string) error {
-	if _, err := os.Stat(path + "-wal"); err == nil {
+	if log, err := os.Stat(path + "-wal"); err == nil && log.Size() > 0 {
 		return fmt.Errorf("%w: it is missing, but its log %s-wal is there; put the database back, or move the log away to begin anew",
 			ErrCorrupt, path)
 	}
@@ -89,7 +94,7 @@ func create(ctx context.Context, path string, steps []string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	err = withMigrationConn(draft, func(db *sql.DB) error {
+	err = withMigrationConn(draft, readWrite, func(db *sql.DB) error {
 		setup := fmt.Sprintf("PRAGMA journal_mode = WAL; PRAGMA application_id = %d", applicationID)
 		if _, err := db.ExecContext(ctx, setup); err != nil {
 			return err
@@ -105,8 +110,8 @@ func create(ctx context.Context, path string, steps []string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-func withMigrationConn(path string, fn func(*sql.DB) error) (err error) {
-	db, err := connect(path, 1, migrationPragmas)
+func withMigrationConn(path, mode string, fn func(*sql.DB) error) (err error) {
+	db, err := connect(path, 1, migrationPragmas, mode)
 	if err != nil {
 		return err
 	}

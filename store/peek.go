@@ -21,7 +21,7 @@ func Peek(ctx context.Context, path string, fn func(compute.Reader) error) (err 
 		return err
 	}
 	// Not read-only: after a crash even a reader has to take the log into account.
-	db, err := connect(path, 1, readerPragmas)
+	db, err := connect(path, 1, readerPragmas, readWrite)
 	if err != nil {
 		return err
 	}

@@ -66,10 +66,10 @@ func open(path string) (_ *Store, err error) {
 	if err := prepare(ctx, path); err != nil {
 		return nil, err
 	}
-	if s.writer, err = connect(path, 1, writerPragmas); err != nil {
+	if s.writer, err = connect(path, 1, writerPragmas, readWrite); err != nil {
 		return nil, err
 	}
-	if s.reader, err = connect(path, maxReaders, readerPragmas); err != nil {
+	if s.reader, err = connect(path, maxReaders, readerPragmas, readWrite); err != nil {
 		return nil, err
 	}
 	return s, errors.Join(s.writer.PingContext(ctx), s.reader.PingContext(ctx))
