@@ -13,6 +13,7 @@ import (
 	"compute-agent/internal/command"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	wrap "github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
@@ -203,11 +204,20 @@ func printJSON(w io.Writer, findings []finding, fit bool) error {
 	}{fit, findings})
 }
 
+// wrapLines wraps at words and keeps the line ends that are there.
+func wrapLines(s string, width int) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = wrap.WrapSoft(l, width)
+	}
+	return strings.Join(lines, "\n")
+}
+
 func printTable(w io.Writer, findings []finding, fit bool) error {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
 	t.AppendHeader(table.Row{"check", "status", "detail"})
-	t.SetColumnConfigs([]table.ColumnConfig{{Number: 3, WidthMax: 90}})
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 3, WidthMax: 90, WidthMaxEnforcer: wrapLines}})
 	for _, f := range findings {
 		detail := f.Detail
 		if f.Remedy != "" {

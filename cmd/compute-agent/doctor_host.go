@@ -21,7 +21,7 @@ func (p *patient) withoutKVM(remedy, format string, args ...any) verdict {
 	case "kvm":
 		return failure(remedy, format, args...)
 	default:
-		return warning(remedy, format+"; guests will be emulated, which is slow", args...)
+		return warning(remedy, format+"; guests will be slow", args...)
 	}
 }
 
@@ -145,7 +145,7 @@ func (p *patient) checkCgroups(context.Context) verdict {
 		return warning("Mount the cgroup hierarchy on /sys/fs/cgroup.", "no cgroups: %v", cause(err))
 	}
 	var missing []string
-	for _, name := range []string{"cpu", "cpuset", "memory"} {
+	for _, name := range cgroupControllers {
 		if !slices.Contains(have, name) {
 			missing = append(missing, name)
 		}
@@ -154,8 +154,11 @@ func (p *patient) checkCgroups(context.Context) verdict {
 		return warning("Turn them on with the kernel parameter cgroup_enable or in the parent's cgroup.subtree_control.",
 			"cgroup %s without %s: limits and pinning that need them fail", version, strings.Join(missing, ", "))
 	}
-	return ok("cgroup %s with %s", version, strings.Join(have, ", "))
+	return ok("cgroup %s with %s", version, strings.Join(cgroupControllers, ", "))
 }
+
+// cgroupControllers are what guests' CPU shares, pinning and memory limits need.
+var cgroupControllers = []string{"cpu", "cpuset", "memory"}
 
 func (p *patient) cgroupControllers() (names []string, version string, err error) {
 	data, err := os.ReadFile(p.path("sys/fs/cgroup/cgroup.controllers"))

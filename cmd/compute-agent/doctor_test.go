@@ -85,7 +85,7 @@ func TestDoctorLooksAtTheHost(t *testing.T) {
 	}{
 		{"vmx", map[string]string{"proc/cpuinfo": cpuWithVMX}, nil, cpu, statusOK, []string{"vmx"}},
 		{"svm", map[string]string{"proc/cpuinfo": "flags : svm\n"}, nil, cpu, statusOK, []string{"svm"}},
-		{"no virtualisation", map[string]string{"proc/cpuinfo": cpuPlain}, nil, cpu, statusWarning, []string{"emulated"}},
+		{"no virtualisation", map[string]string{"proc/cpuinfo": cpuPlain}, nil, cpu, statusWarning, []string{"slow"}},
 		{"no virtualisation, kvm wanted", map[string]string{"proc/cpuinfo": cpuPlain}, virtType("kvm"), cpu, statusFailure, []string{"firmware"}},
 		{"no virtualisation, none wanted", map[string]string{"proc/cpuinfo": cpuPlain}, virtType("qemu"), cpu, statusOK, []string{"not needed"}},
 		{"cpuinfo without flags", map[string]string{"proc/cpuinfo": "Features : fp asimd\n"}, nil, cpu, statusWarning, []string{"x86-64"}},

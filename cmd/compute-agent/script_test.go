@@ -1,13 +1,22 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -32,6 +41,8 @@ func TestMain(m *testing.M) {
 //	signal NAME         sends a signal to the newest background program
 //	get URL STATUS      requests a URL and checks the answer's status; its body goes to stdout
 //	login FILE STATUS   logs in with a clouds.yaml
+//	hang URL            sends half of a request and leaves it there
+//	certificate C KEY   makes a certificate for 127.0.0.1 that vouches for itself
 //	newer-schema FILE   makes a database look as if a later version had written it
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -43,6 +54,8 @@ func TestScripts(t *testing.T) {
 			"signal":       sendSignal,
 			"get":          get,
 			"login":        login,
+			"hang":         hang,
+			"certificate":  certificate,
 			"newer-schema": newerSchema,
 		},
 		Condition: func(name string) (bool, error) {
@@ -113,10 +126,10 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: get URL STATUS")
 	}
-	request(ts, "GET", args[0], nil, args[1])
+	request(ts, client, "GET", args[0], nil, args[1])
 }
 
-func request(ts *testscript.TestScript, method, url string, content []byte, status string) {
+func request(ts *testscript.TestScript, client *http.Client, method, url string, content []byte, status string) {
 	req, err := http.NewRequest(method, url, bytes.NewReader(content))
 	ts.Check(err)
 	req.Header.Set("Content-Type", "application/json")
@@ -144,6 +157,13 @@ func login(ts *testscript.TestScript, neg bool, args []string) {
 	var file clouds
 	ts.Check(yaml.Unmarshal([]byte(ts.ReadFile(args[0])), &file))
 	auth := file.Clouds[cloudName].Auth
+	client := client
+	if ca := file.Clouds[cloudName].CACert; ca != "" {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM([]byte(ts.ReadFile(ca)))
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
+		client = &http.Client{Timeout: patience, Transport: transport}
+	}
 	type object = map[string]any
 	body, err := json.Marshal(object{"auth": object{
 		"identity": object{"methods": []string{"password"}, "password": object{"user": object{
@@ -152,7 +172,47 @@ func login(ts *testscript.TestScript, neg bool, args []string) {
 		"scope": object{"project": object{"name": auth.ProjectName, "domain": object{"name": auth.ProjectDomain}}},
 	}})
 	ts.Check(err)
-	request(ts, "POST", auth.URL+"/auth/tokens", body, args[1])
+	request(ts, client, "POST", auth.URL+"/auth/tokens", body, args[1])
+}
+
+// hang returns when the agent is waiting for the rest.
+func hang(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hang URL")
+	}
+	u, err := url.Parse(args[0])
+	ts.Check(err)
+	conn, err := net.Dial("tcp", u.Host)
+	ts.Check(err)
+	ts.Defer(func() { _ = conn.Close() })
+	ts.Check(conn.SetDeadline(time.Now().Add(patience)))
+	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"+
+		"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n", u.Path, u.Host)
+	ts.Check(err)
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	ts.Check(err)
+	if !strings.Contains(answer, "100 Continue") {
+		ts.Fatalf("answer %q", answer)
+	}
+}
+
+func certificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: certificate CERTIFICATE KEY")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	for i, block := range []*pem.Block{{Type: "CERTIFICATE", Bytes: der}, {Type: "PRIVATE KEY", Bytes: private}} {
+		ts.Check(os.WriteFile(ts.MkAbs(args[i]), pem.EncodeToMemory(block), 0o600))
+	}
 }
 
 // newerSchema writes SQLite's user_version (header, offset 60), where the store keeps its schema's.

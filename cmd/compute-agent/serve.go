@@ -52,7 +52,12 @@ func limitMemory(c *Config) {
 // serve runs an agent and hands it the process's signals.
 func serve(parent context.Context, c *Config, log *slog.Logger) error {
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1)
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if !signal.Ignored(sig) { // as it is under nohup, and in the background of a shell
+			signal.Notify(signals, sig)
+		}
+	}
 	defer signal.Stop(signals)
 
 	ctx, stop := context.WithCancel(parent)
@@ -98,6 +103,7 @@ func runAgent(ctx context.Context, c *Config, log *slog.Logger, r *reporter) err
 	}
 	log.Info("ready", "api", a.url, "metrics", a.metricsURL, "took", time.Since(r.started).String())
 	notify(log, daemon.SdNotifyReady+"\nSTATUS="+a.status())
+	debug.FreeOSMemory() // the garbage of the start
 	go a.feedWatchdog(ctx)
 
 	var cause error
