@@ -1,8 +1,8 @@
 package numa
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 
 	"compute-agent/internal/cpuset"
 )
@@ -83,13 +83,14 @@ func (c Config) online(key string, set cpuset.Set, m Machine) (cpuset.Set, error
 	return set, nil
 }
 
-// pinnable is the set of CPUs that the NUMA cells offer to dedicated vCPUs. Without any configuration
-// it is every CPU: a guest that asks for pinning on such a host gets it, as in Nova.
+// pinnable is the set of CPUs that the NUMA cells offer to dedicated vCPUs. Without cpu_dedicated_set
+// it is the CPUs for floating ones too: a guest that asks for pinning on such a host gets it, as in Nova,
+// unless the operator has said by cpu_shared_set what the CPUs are for.
 func (c Config) pinnable(m Machine) (cpuset.Set, error) {
 	switch {
 	case c.DedicatedSet != nil:
 		return c.PCPUSet(m)
-	case c.SharedSet != nil:
+	case c.SharedSet != nil && c.PinSet == nil:
 		return cpuset.Set{}, nil
 	}
 	return c.VCPUSet(m)
@@ -107,7 +108,7 @@ func (m Machine) Host(c Config) (Host, error) {
 	}
 	for node := range c.Reserved {
 		if !slices.ContainsFunc(m.Nodes, func(n Node) bool { return n.ID == node }) {
-			return Host{}, failed("InvalidReservedMemoryPagesOption", "reserved_huge_pages", fmt.Sprint(node), "there is no such node")
+			return Host{}, failed("InvalidReservedMemoryPagesOption", "reserved_huge_pages", strconv.Itoa(node), "there is no such node")
 		}
 	}
 	host := Host{Cells: make([]HostCell, len(m.Nodes))}
@@ -128,12 +129,19 @@ func (n *Node) cell(shared, dedicated cpuset.Set, c Config) HostCell {
 	return cell
 }
 
-// socket is the package of the node's first CPU: a node lies in one package.
+// socket is the package that the node lies in; -1 for a node without CPUs or across packages, which
+// is next to no device by its socket.
 func (n *Node) socket() int {
 	if len(n.CPUs) == 0 {
 		return -1
 	}
-	return n.CPUs[0].Socket
+	socket := n.CPUs[0].Socket
+	for _, cpu := range n.CPUs {
+		if cpu.Socket != socket {
+			return -1
+		}
+	}
+	return socket
 }
 
 // cores lists the cores of the node by their lowest thread, each with those threads that are usable.
@@ -146,30 +154,4 @@ func (n *Node) cores(usable cpuset.Set) []cpuset.Set {
 		}
 	}
 	return cores
-}
-
-// Check refuses a machine that contradicts itself: a CPU in two nodes, a core across nodes, pages that
-// are more than the memory.
-func (m Machine) Check() error {
-	var seen cpuset.Set
-	for i := range m.Nodes {
-		n := &m.Nodes[i]
-		own := n.cpus()
-		if twice := seen.Intersect(own); !twice.Empty() {
-			return fmt.Errorf("NUMA node %d: CPU %v is in another node too", n.ID, twice)
-		}
-		seen = seen.Union(own)
-		for _, cpu := range n.CPUs {
-			if !cpu.Siblings.Has(cpu.ID) {
-				return fmt.Errorf("NUMA node %d: CPU %d is not among its own siblings %v", n.ID, cpu.ID, cpu.Siblings)
-			}
-			if out := cpu.Siblings.Minus(own); !out.Empty() {
-				return fmt.Errorf("NUMA node %d: CPU %d has sibling %v outside the node", n.ID, cpu.ID, out)
-			}
-		}
-		if d := n.Distances; d != nil && len(d) != len(m.Nodes) {
-			return fmt.Errorf("NUMA node %d: %d distances for %d nodes", n.ID, len(d), len(m.Nodes))
-		}
-	}
-	return nil
 }

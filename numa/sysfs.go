@@ -12,143 +12,192 @@ import (
 	"compute-agent/internal/cpuset"
 )
 
-// ReadMachine reads a machine from a sysfs tree: os.DirFS("/sys") on a live host. Every error names the
-// file. A kernel without NUMA support shows no nodes; then the machine is one node with all CPUs
-// and the memory that memoryKiB says (0 if not known).
-//
-// The files are those of Documentation/ABI/stable/sysfs-devices-node and sysfs-devices-system-cpu.
+// The directories and files of sysfs that describe a machine: Documentation/ABI/stable/sysfs-devices-node,
+// sysfs-devices-system-cpu and admin-guide/mm/hugetlbpage.rst of the kernel.
+const (
+	cpuDir         = "devices/system/cpu"
+	nodeDir        = "devices/system/node"
+	hostHugePages  = "kernel/mm/hugepages" // of a kernel without NUMA nodes
+	smallPageKiB   = 4                     // an ordinary page on the machines that the agent runs on
+	hugePagePrefix = "hugepages-"
+)
+
+// ReadMachine reads a machine from a sysfs tree: os.DirFS("/sys") on a live host. memoryKiB is the
+// host's memory (MemTotal of /proc/meminfo); it counts only where the kernel knows no NUMA nodes,
+// and the machine is one node. Every error names the file; a tree that contradicts itself
+// is refused with a *Contradiction.
 func ReadMachine(sys fs.FS, memoryKiB uint64) (Machine, error) {
-	online, err := readSet(sys, "devices/system/cpu/online")
+	t := tree{sys}
+	online, err := t.set(cpuDir + "/online")
 	if err != nil {
 		return Machine{}, err
 	}
-	ids, err := readSet(sys, "devices/system/node/online")
+	m, err := t.nodes(online, memoryKiB)
+	if err != nil {
+		return Machine{}, err
+	}
+	if homeless := online.Minus(m.Online()); !homeless.Empty() {
+		return Machine{}, fmt.Errorf("%s/online: CPU %v is in no NUMA node", cpuDir, homeless)
+	}
+	var wrong *Contradiction
+	if err := m.Check(); errors.As(err, &wrong) {
+		return Machine{}, fmt.Errorf("%s: %w", t.blames(wrong), err)
+	}
+	return m, nil
+}
+
+// blames is the file in which a contradiction shows.
+func (t tree) blames(c *Contradiction) string {
+	dir := nodePath(c.Node)
+	switch c.Aspect {
+	case AspectNodes:
+		return nodeDir + "/online"
+	case AspectSiblings:
+		return siblingsFile(c.CPU)
+	case AspectDistances:
+		return dir + "/distance"
+	case AspectPages:
+		if _, err := fs.Stat(t.sys, dir); err != nil {
+			return pagesFile(hostHugePages, c.SizeKiB)
+		}
+		return pagesFile(dir+"/hugepages", c.SizeKiB)
+	}
+	return dir + "/cpulist"
+}
+
+func nodePath(id int) string    { return nodeDir + "/node" + strconv.Itoa(id) }
+func topologyDir(id int) string { return fmt.Sprintf("%s/cpu%d/topology", cpuDir, id) }
+func siblingsFile(id int) string {
+	return topologyDir(id) + "/thread_siblings_list"
+}
+func pagesFile(dir string, sizeKiB int) string {
+	return fmt.Sprintf("%s/%s%dkB/nr_hugepages", dir, hugePagePrefix, sizeKiB)
+}
+
+// tree reads files of a sysfs.
+type tree struct{ sys fs.FS }
+
+func (t tree) nodes(online cpuset.Set, memoryKiB uint64) (m Machine, err error) {
+	ids, err := t.set(nodeDir + "/online")
 	if errors.Is(err, fs.ErrNotExist) {
-		node, err := readCPUs(sys, Node{MemoryMiB: int(memoryKiB / 1024)}, online)
+		node := Node{MemoryMiB: int(memoryKiB / 1024)}
+		if node.Pages, err = t.pages(hostHugePages, node.MemoryMiB); err == nil {
+			node.CPUs, err = t.cpus(online)
+		}
 		return Machine{Nodes: []Node{node}}, err
 	}
-	if err != nil {
-		return Machine{}, err
-	}
-	var m Machine
 	for id := range ids.All {
-		node, err := readNode(sys, id, online)
+		node, err := t.node(id, online)
 		if err != nil {
 			return Machine{}, err
 		}
 		m.Nodes = append(m.Nodes, node)
 	}
-	if err := m.Check(); err != nil {
-		return Machine{}, fmt.Errorf("devices/system/node: %w", err)
-	}
-	return m, nil
+	return m, err
 }
 
-func readNode(sys fs.FS, id int, online cpuset.Set) (Node, error) {
-	dir := "devices/system/node/node" + strconv.Itoa(id)
-	cpus, err := readSet(sys, path.Join(dir, "cpulist"))
+func (t tree) node(id int, online cpuset.Set) (node Node, err error) {
+	dir := nodePath(id)
+	node.ID = id
+	cpus, err := t.set(dir + "/cpulist")
 	if err != nil {
-		return Node{}, err
+		return node, err
 	}
-	node := Node{ID: id}
-	if node.MemoryMiB, err = readMemTotal(sys, path.Join(dir, "meminfo")); err != nil {
-		return Node{}, err
+	if node.MemoryMiB, err = t.memTotal(dir + "/meminfo"); err != nil {
+		return node, err
 	}
-	if node.Distances, err = readDistances(sys, path.Join(dir, "distance")); err != nil {
-		return Node{}, err
+	if node.Distances, err = t.distances(dir + "/distance"); err != nil {
+		return node, err
 	}
-	if node.Pages, err = readPages(sys, dir, node.MemoryMiB); err != nil {
-		return Node{}, err
+	if node.Pages, err = t.pages(dir+"/hugepages", node.MemoryMiB); err != nil {
+		return node, err
 	}
-	return readCPUs(sys, node, cpus.Intersect(online))
+	node.CPUs, err = t.cpus(cpus.Intersect(online))
+	return node, err
 }
 
-func readCPUs(sys fs.FS, node Node, cpus cpuset.Set) (Node, error) {
-	for id := range cpus.All {
-		dir := fmt.Sprintf("devices/system/cpu/cpu%d/topology", id)
-		siblings, err := readSet(sys, path.Join(dir, "thread_siblings_list"))
-		if err != nil {
-			return Node{}, err
-		}
-		socket, err := readInt(sys, path.Join(dir, "physical_package_id"))
-		if err != nil {
-			return Node{}, err
-		}
-		if !siblings.Has(id) {
-			return Node{}, fmt.Errorf("%s/thread_siblings_list: CPU %d is not among its own siblings %v", dir, id, siblings)
-		}
-		node.CPUs = append(node.CPUs, CPU{ID: id, Socket: socket, Siblings: siblings.Intersect(cpus)})
-	}
-	return node, nil
-}
-
-// readPages lists the page sizes of a node. What is not set aside for huge pages is small ones.
-func readPages(sys fs.FS, dir string, memoryMiB int) ([]Pages, error) {
-	entries, err := fs.ReadDir(sys, path.Join(dir, "hugepages"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	var pages []Pages
-	smallKiB := memoryMiB * 1024
-	for _, e := range entries {
-		size, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(e.Name(), "hugepages-"), "kB"))
-		if err != nil || size <= 0 {
-			return nil, fmt.Errorf("%s/hugepages/%s: not a page size", dir, e.Name())
-		}
-		file := path.Join(dir, "hugepages", e.Name(), "nr_hugepages")
-		total, err := readInt(sys, file)
+func (t tree) cpus(ids cpuset.Set) ([]CPU, error) {
+	var cpus []CPU
+	for id := range ids.All {
+		siblings, err := t.set(siblingsFile(id))
 		if err != nil {
 			return nil, err
 		}
-		if smallKiB -= total * size; smallKiB < 0 || total < 0 {
-			return nil, fmt.Errorf("%s: %d pages of %d KiB are more than the node's %d MiB", file, total, size, memoryMiB)
+		socket, err := t.number(topologyDir(id) + "/physical_package_id")
+		if err != nil {
+			return nil, err
 		}
-		pages = append(pages, Pages{SizeKiB: size, Total: total})
+		cpus = append(cpus, CPU{ID: id, Socket: socket, Siblings: siblings})
 	}
-	pages = append(pages, Pages{SizeKiB: smallPageKiB, Total: smallKiB / smallPageKiB})
-	slices.SortFunc(pages, func(a, b Pages) int { return a.SizeKiB - b.SizeKiB })
-	return pages, nil
+	return cpus, nil
 }
 
-// smallPageKiB is the size of an ordinary page on the machines that the agent runs on.
-const smallPageKiB = 4
+// pages lists the page sizes of a node, smallest first. What is not set aside for huge pages is
+// small ones.
+func (t tree) pages(dir string, memoryMiB int) ([]Pages, error) {
+	entries, err := fs.ReadDir(t.sys, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var huge []Pages
+	smallKiB := memoryMiB * 1024
+	for _, e := range entries {
+		text, _ := strings.CutPrefix(e.Name(), hugePagePrefix)
+		size, err := strconv.Atoi(strings.TrimSuffix(text, "kB"))
+		if err != nil || size <= 0 {
+			return nil, fmt.Errorf("%s: not the name of a page size", path.Join(dir, e.Name()))
+		}
+		total, err := t.number(pagesFile(dir, size))
+		if err != nil {
+			return nil, err
+		}
+		huge = append(huge, Pages{SizeKiB: size, Total: total})
+		if total <= smallKiB/size { // Check refuses more than there is
+			smallKiB -= total * size
+		}
+	}
+	slices.SortFunc(huge, func(a, b Pages) int { return a.SizeKiB - b.SizeKiB })
+	return append([]Pages{{SizeKiB: smallPageKiB, Total: smallKiB / smallPageKiB}}, huge...), nil
+}
 
-func readMemTotal(sys fs.FS, file string) (mib int, err error) {
-	text, err := readText(sys, file)
+// memTotal reads MemTotal of a node's meminfo: "Node 0 MemTotal:  16384 kB".
+func (t tree) memTotal(file string) (mib int, err error) {
+	text, err := t.text(file)
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(text) {
-		// "Node 0 MemTotal:  16384 kB"
-		if f := strings.Fields(line); len(f) >= 4 && f[2] == "MemTotal:" {
-			kib, err := strconv.Atoi(f[3])
-			if err != nil || kib < 0 {
-				return 0, fmt.Errorf("%s: MemTotal %q is not a number", file, f[3])
-			}
-			return kib / 1024, nil
+		f := strings.Fields(line)
+		if len(f) < 4 || f[2] != "MemTotal:" {
+			continue
 		}
+		kib, err := strconv.Atoi(f[3])
+		if err != nil || kib < 0 {
+			return 0, fmt.Errorf("%s: MemTotal %q is not a number of kB", file, f[3])
+		}
+		return kib / 1024, nil
 	}
 	return 0, fmt.Errorf("%s: no MemTotal", file)
 }
 
-func readDistances(sys fs.FS, file string) ([]int, error) {
-	text, err := readText(sys, file)
+func (t tree) distances(file string) ([]int, error) {
+	text, err := t.text(file)
 	if err != nil {
 		return nil, err
 	}
 	var list []int
 	for _, f := range strings.Fields(text) {
 		d, err := strconv.Atoi(f)
-		if err != nil || d < 10 {
-			return nil, fmt.Errorf("%s: %q is not a distance (10 or more)", file, f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is not a distance", file, f)
 		}
 		list = append(list, d)
 	}
 	return list, nil
 }
 
-func readSet(sys fs.FS, file string) (cpuset.Set, error) {
-	text, err := readText(sys, file)
+func (t tree) set(file string) (cpuset.Set, error) {
+	text, err := t.text(file)
 	if err != nil {
 		return cpuset.Set{}, err
 	}
@@ -159,8 +208,8 @@ func readSet(sys fs.FS, file string) (cpuset.Set, error) {
 	return set, nil
 }
 
-func readInt(sys fs.FS, file string) (int, error) {
-	text, err := readText(sys, file)
+func (t tree) number(file string) (int, error) {
+	text, err := t.text(file)
 	if err != nil {
 		return 0, err
 	}
@@ -171,10 +220,7 @@ func readInt(sys fs.FS, file string) (int, error) {
 	return n, nil
 }
 
-func readText(sys fs.FS, file string) (string, error) {
-	data, err := fs.ReadFile(sys, file)
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimSpace(string(data)), nil
+func (t tree) text(file string) (string, error) {
+	data, err := fs.ReadFile(t.sys, file)
+	return strings.TrimSpace(string(data)), err
 }
