@@ -212,7 +212,7 @@ func plainly(err error) string {
 	var failure *Failure
 	switch {
 	case errors.As(err, &failure):
-		return failure.Error()
+		return (&Failure{Kind: failure.Kind, Subject: failure.Subject, Field: failure.Field, Reason: failure.Reason}).Error()
 	case errors.Is(err, syscall.ENOSPC):
 		return "no space is left on the host"
 	case errors.Is(err, virt.ErrNoCapacity):

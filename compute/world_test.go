@@ -29,6 +29,7 @@ type world struct {
 	state   string // the state directory
 	blobs   string // the image store's
 	options func(*compute.Options)
+	wrote   notice // raised after each write to the store
 
 	*compute.Manager // of the agent that runs
 	agent            *agent
@@ -97,7 +98,7 @@ func (w *world) boot(f *fate) {
 		w.t.Fatal(err)
 	}
 	opt := compute.Options{
-		Store: &mortalStore{st, f}, Driver: &mortalDriver{driver, f}, Disks: &mortalDisks{disks, f}, SettleTime: -1,
+		Store: &mortalStore{st, f, &w.wrote}, Driver: &mortalDriver{driver, f}, Disks: &mortalDisks{disks, f}, SettleTime: -1,
 	}
 	if w.options != nil {
 		w.options(&opt)
@@ -277,7 +278,7 @@ func (w *world) files() []string {
 var promised = map[compute.VMState][]virt.PowerState{
 	compute.Active:  {virt.PowerRunning},
 	compute.Paused:  {virt.PowerPaused},
-	compute.Stopped: {virt.PowerShutdown, virt.PowerNoState},
+	compute.Stopped: {virt.PowerShutdown, virt.PowerCrashed, virt.PowerNoState},
 }
 
 // audit compares store and host: no operation is left, every server is what its guest is, and nothing
@@ -329,6 +330,53 @@ func (w *world) auditLedger(stored compute.Claim) {
 	w.must(err)
 	if n.CPUsUsed != stored.VCPUs || n.MemoryMiBUsed != stored.MemoryMiB || n.DiskGiBUsed != stored.DiskGiB {
 		w.t.Errorf("the ledger has %d, %d, %d; the store %+v", n.CPUsUsed, n.MemoryMiBUsed, n.DiskGiBUsed, stored)
+	}
+}
+
+// until waits until the server is as the condition wants it; it looks after each write to the store.
+func (w *world) until(id string, condition func(compute.Server) bool) compute.Server {
+	w.t.Helper()
+	for {
+		written := w.wrote.next()
+		s, err := w.Server(w.t.Context(), id)
+		w.must(err)
+		if condition(s) {
+			return s
+		}
+		select {
+		case <-written:
+		case <-w.t.Context().Done():
+			w.t.Fatalf("the server stays %+v", s)
+		}
+	}
+}
+
+func (w *world) untilVM(id string, want compute.VMState) compute.Server {
+	w.t.Helper()
+	return w.until(id, func(s compute.Server) bool { return s.VM == want && s.Task == compute.TaskNone })
+}
+
+// notice wakes all who wait for something to happen next.
+type notice struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func (n *notice) next() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ch == nil {
+		n.ch = make(chan struct{})
+	}
+	return n.ch
+}
+
+func (n *notice) raise() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ch != nil {
+		close(n.ch)
+		n.ch = nil
 	}
 }
 
@@ -413,10 +461,12 @@ func (f *fate) around(what string, effect func() error) error {
 // agent lives. The dead neither read nor write.
 type mortalStore struct {
 	*store.Store
-	fate *fate
+	fate  *fate
+	wrote *notice
 }
 
 func (s *mortalStore) Update(ctx context.Context, fn func(compute.Writer) error) error {
+	defer s.wrote.raise()
 	return s.fate.around("a store write", func() error { return s.Store.Update(ctx, fn) })
 }
 

@@ -1,0 +1,98 @@
+package compute_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"compute-agent/compute"
+	"compute-agent/store"
+	"compute-agent/virt"
+	"compute-agent/virt/fake"
+)
+
+const manyServers = 1000
+
+// BenchmarkRestart1000 starts an agent on a host with 1,000 servers that run.
+func BenchmarkRestart1000(b *testing.B) {
+	st, driver, disks := manyGuests(b)
+	for b.Loop() {
+		m := startOn(b, st, driver, disks)
+		if err := m.Close(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkList1000 lists 1,000 servers with all their details.
+func BenchmarkList1000(b *testing.B) {
+	st, driver, disks := manyGuests(b)
+	m := startOn(b, st, driver, disks)
+	defer func() { _ = m.Close(context.Background()) }()
+	for b.Loop() {
+		all, err := m.Servers(b.Context())
+		if err != nil || len(all) != manyServers || all[0].VM != compute.Active {
+			b.Fatalf("%d servers, %v", len(all), err)
+		}
+	}
+}
+
+func startOn(b *testing.B, st *store.Store, driver *fake.Driver, disks compute.Disks) *compute.Manager {
+	b.Helper()
+	m, err := compute.New(compute.Options{Store: st, Driver: driver, Disks: disks})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := m.Start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	return m
+}
+
+// manyGuests is a store with servers that run, and a hypervisor with their guests.
+func manyGuests(b *testing.B) (*store.Store, *fake.Driver, compute.Disks) {
+	b.Helper()
+	dir := b.TempDir()
+	st, err := store.Open(filepath.Join(dir, "agent.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	driver := fake.New(fake.Options{CPUs: manyServers})
+	b.Cleanup(func() {
+		if err := errors.Join(driver.Close(), st.Close()); err != nil {
+			b.Error(err)
+		}
+	})
+	disks, err := compute.NewFileDisks(filepath.Join(dir, "instances"), filepath.Join(dir, "images"), cachedPrograms)
+	if err != nil {
+		b.Fatal(err)
+	}
+	err = st.Update(b.Context(), func(tx compute.Writer) error {
+		for i := range manyServers {
+			s, err := tx.InsertServer(compute.Server{
+				ID: uuid.NewString(), Name: fmt.Sprintf("server %d", i), VM: compute.Active, Power: virt.PowerRunning,
+				Flavor: compute.Flavor{ID: "1", Name: "m1.tiny", VCPUs: 1, MemoryMiB: 64}, Launched: time.Now(),
+			})
+			if err != nil {
+				return err
+			}
+			spec := virt.Spec{ID: s.ID, Name: s.GuestName(), VirtType: "qemu", Arch: "x86_64", Machine: "pc", VCPUs: 1, MemoryMiB: 64,
+				CPU: virt.CPU{Mode: "none", Sockets: 1, Cores: 1, Threads: 1}}
+			err = errors.Join(tx.PutClaim(compute.Claim{ServerID: s.ID, VCPUs: 1, MemoryMiB: 64}),
+				driver.Create(b.Context(), spec), driver.Start(b.Context(), s.ID))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return st, driver, disks
+}
