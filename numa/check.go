@@ -108,11 +108,11 @@ func (m Machine) checkDistances(i int) error {
 }
 
 func (n *Node) checkPages() error {
-	leftKiB := n.MemoryMiB * 1024
+	leftKiB := n.MemoryKiB
 	for _, p := range n.Pages {
 		if p.Total < 0 || p.SizeKiB <= 0 || p.Total > leftKiB/p.SizeKiB {
 			return &Contradiction{Aspect: AspectPages, Node: n.ID, SizeKiB: p.SizeKiB,
-				Reason: fmt.Sprintf("%d pages of %d KiB are more than its %d MiB", p.Total, p.SizeKiB, n.MemoryMiB)}
+				Reason: fmt.Sprintf("%d pages of %d KiB are more than its %d KiB", p.Total, p.SizeKiB, n.MemoryKiB)}
 		}
 		leftKiB -= p.Total * p.SizeKiB
 	}

@@ -17,7 +17,7 @@ type Machine struct {
 type Node struct {
 	ID        int
 	CPUs      []CPU // online ones
-	MemoryMiB int
+	MemoryKiB int
 	Pages     []Pages // Total alone; the smallest size is what is not set aside for the others
 	Distances []int   // to each node by its position
 }
@@ -120,7 +120,7 @@ func (m Machine) Host(c Config) (Host, error) {
 
 func (n *Node) cell(shared, dedicated cpuset.Set, c Config) HostCell {
 	own := n.cpus()
-	cell := HostCell{ID: n.ID, Shared: own.Intersect(shared), Dedicated: own.Intersect(dedicated), MemoryMiB: n.MemoryMiB,
+	cell := HostCell{ID: n.ID, Shared: own.Intersect(shared), Dedicated: own.Intersect(dedicated), MemoryMiB: n.MemoryKiB / 1024,
 		Distances: n.Distances, Socket: n.socket(), Network: c.Networks[n.ID]}
 	cell.Siblings = n.cores(cell.Shared.Union(cell.Dedicated))
 	for _, p := range n.Pages {

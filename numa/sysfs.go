@@ -26,7 +26,7 @@ const (
 // host's memory (MemTotal of /proc/meminfo); it counts only where the kernel knows no NUMA nodes,
 // and the machine is one node. Every error names the file; a tree that contradicts itself
 // is refused with a *Contradiction.
-func ReadMachine(sys fs.FS, memoryKiB uint64) (Machine, error) {
+func ReadMachine(sys fs.FS, memoryKiB int) (Machine, error) {
 	t := tree{sys}
 	online, err := t.set(cpuDir + "/online")
 	if err != nil {
@@ -77,11 +77,11 @@ func pagesFile(dir string, sizeKiB int) string {
 // tree reads files of a sysfs.
 type tree struct{ sys fs.FS }
 
-func (t tree) nodes(online cpuset.Set, memoryKiB uint64) (m Machine, err error) {
+func (t tree) nodes(online cpuset.Set, memoryKiB int) (m Machine, err error) {
 	ids, err := t.set(nodeDir + "/online")
 	if errors.Is(err, fs.ErrNotExist) {
-		node := Node{MemoryMiB: int(memoryKiB / 1024)}
-		if node.Pages, err = t.pages(hostHugePages, node.MemoryMiB); err == nil {
+		node := Node{MemoryKiB: memoryKiB}
+		if node.Pages, err = t.pages(hostHugePages, node.MemoryKiB); err == nil {
 			node.CPUs, err = t.cpus(online)
 		}
 		return Machine{Nodes: []Node{node}}, err
@@ -103,13 +103,13 @@ func (t tree) node(id int, online cpuset.Set) (node Node, err error) {
 	if err != nil {
 		return node, err
 	}
-	if node.MemoryMiB, err = t.memTotal(dir + "/meminfo"); err != nil {
+	if node.MemoryKiB, err = t.memTotal(dir + "/meminfo"); err != nil {
 		return node, err
 	}
 	if node.Distances, err = t.distances(dir + "/distance"); err != nil {
 		return node, err
 	}
-	if node.Pages, err = t.pages(dir+"/hugepages", node.MemoryMiB); err != nil {
+	if node.Pages, err = t.pages(dir+"/hugepages", node.MemoryKiB); err != nil {
 		return node, err
 	}
 	node.CPUs, err = t.cpus(cpus.Intersect(online))
@@ -134,13 +134,13 @@ func (t tree) cpus(ids cpuset.Set) ([]CPU, error) {
 
 // pages lists the page sizes of a node, smallest first. What is not set aside for huge pages is
 // small ones.
-func (t tree) pages(dir string, memoryMiB int) ([]Pages, error) {
+func (t tree) pages(dir string, memoryKiB int) ([]Pages, error) {
 	entries, err := fs.ReadDir(t.sys, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var huge []Pages
-	smallKiB := memoryMiB * 1024
+	smallKiB := memoryKiB
 	for _, e := range entries {
 		text, _ := strings.CutPrefix(e.Name(), hugePagePrefix)
 		size, err := strconv.Atoi(strings.TrimSuffix(text, "kB"))
@@ -161,7 +161,7 @@ func (t tree) pages(dir string, memoryMiB int) ([]Pages, error) {
 }
 
 // memTotal reads MemTotal of a node's meminfo: "Node 0 MemTotal:  16384 kB".
-func (t tree) memTotal(file string) (mib int, err error) {
+func (t tree) memTotal(file string) (kib int, err error) {
 	text, err := t.text(file)
 	if err != nil {
 		return 0, err
@@ -171,11 +171,10 @@ func (t tree) memTotal(file string) (mib int, err error) {
 		if len(f) < 4 || f[2] != "MemTotal:" {
 			continue
 		}
-		kib, err := strconv.Atoi(f[3])
-		if err != nil || kib < 0 {
+		if kib, err = strconv.Atoi(f[3]); err != nil || kib < 0 {
 			return 0, fmt.Errorf("%s: MemTotal %q is not a number of kB", file, f[3])
 		}
-		return kib / 1024, nil
+		return kib, nil
 	}
 	return 0, fmt.Errorf("%s: no MemTotal", file)
 }

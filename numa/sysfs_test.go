@@ -53,7 +53,7 @@ func TestReadMachine(t *testing.T) {
 func describe(t *testing.T, m numa.Machine) string {
 	var b strings.Builder
 	for _, n := range m.Nodes {
-		fmt.Fprintf(&b, "node %d: %d MiB", n.ID, n.MemoryMiB)
+		fmt.Fprintf(&b, "node %d: %d KiB", n.ID, n.MemoryKiB)
 		for _, p := range n.Pages {
 			fmt.Fprintf(&b, ", %d pages of %d KiB", p.Total, p.SizeKiB)
 		}

@@ -1,5 +1,7 @@
 package virt
 
+import "compute-agent/internal/cpuset"
+
 // Host describes a host and its hypervisor.
 type Host struct {
 	Hostname          string // as the hypervisor reports it; Nova's hypervisor_hostname
@@ -13,6 +15,7 @@ type Host struct {
 	CPUs              int    // online logical CPUs
 	MemoryMiB         uint64 // of the host
 	FreeMemoryMiB     uint64 // free and reclaimable now
+	Cells             []Cell // NUMA nodes; nil when the hypervisor does not tell
 }
 
 // HostCPU is the host's processor as libvirt's capabilities name it.
@@ -20,4 +23,20 @@ type HostCPU struct {
 	Model, Vendor           string
 	Sockets, Cores, Threads int // per host, per socket, per core; libvirt's own count per NUMA cell times cells
 	Features                []string
+}
+
+// Cell is one NUMA node of a host. It may lack CPUs or memory.
+type Cell struct {
+	ID        int
+	CPUs      []CellCPU // online ones
+	MemoryKiB int
+	Pages     map[int]int // number of memory pages by their size in KiB, in use or not
+	Distances map[int]int // to the cells by their ID, in ACPI SLIT units; nil when not known
+}
+
+// CellCPU is one logical CPU of a cell.
+type CellCPU struct {
+	ID       int
+	Socket   int        // physical package; -1 when not known
+	Siblings cpuset.Set // online hardware threads of its core, itself among them
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"compute-agent/internal/cpuset"
 	"compute-agent/internal/fanout"
 	"compute-agent/virt"
 )
@@ -51,10 +52,11 @@ func (h *Hypervisor) SetClock(now func() time.Time) {
 
 // Options describe the host that a driver reports. Zero values get defaults.
 type Options struct {
-	Hostname  string // default "fake"
-	VirtType  string // "kvm" or "qemu"; default "qemu"
-	CPUs      int    // default 16
-	MemoryMiB uint64 // default 65,536; a guest larger than it is refused with ErrNoCapacity
+	Hostname  string      // default "fake"
+	VirtType  string      // "kvm" or "qemu"; default "qemu"
+	CPUs      int         // default 16
+	MemoryMiB uint64      // default 65,536; a guest larger than it is refused with ErrNoCapacity
+	Cells     []virt.Cell // NUMA nodes; default one with all CPUs and memory
 }
 
 func (o Options) withDefaults() Options {
@@ -70,7 +72,19 @@ func (o Options) withDefaults() Options {
 	if o.MemoryMiB == 0 {
 		o.MemoryMiB = 65536
 	}
+	if o.Cells == nil {
+		o.Cells = []virt.Cell{oneCell(o.CPUs, int(o.MemoryMiB)*1024)}
+	}
 	return o
+}
+
+// oneCell is a host without NUMA: one node, one thread a core, no huge pages.
+func oneCell(cpus, memoryKiB int) virt.Cell {
+	cell := virt.Cell{MemoryKiB: memoryKiB, Pages: map[int]int{4: memoryKiB / 4}, Distances: map[int]int{0: 10}}
+	for id := range cpus {
+		cell.CPUs = append(cell.CPUs, virt.CellCPU{ID: id, Siblings: cpuset.Of(id)})
+	}
+	return cell
 }
 
 // lostEvents is how many events a reader may fall behind before it is told to list the guests.

@@ -9,6 +9,7 @@ import (
 	lv "libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
+	"compute-agent/internal/cpuset"
 	"compute-agent/virt"
 )
 
@@ -99,7 +100,18 @@ func readCapabilities(conn *lv.Connect, h *virt.Host) error {
 		h.CPU.Features = append(h.CPU.Features, f.Name)
 	}
 	slices.Sort(h.CPU.Features)
-	return nil
+	cpus, _, err := conn.GetCPUMap(0)
+	if err != nil {
+		return err
+	}
+	var online cpuset.Set
+	for id, isOnline := range cpus {
+		if isOnline {
+			online.Add(id)
+		}
+	}
+	h.Cells, err = Cells(&caps, &online)
+	return err
 }
 
 // chooseVirtType decides, once, which domain type new guests get on this host.
