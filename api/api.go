@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -88,6 +89,7 @@ func New(opt Options) (http.Handler, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
+	opt.PublicURL = strings.TrimSuffix(opt.PublicURL, "/")
 	opt.Limits = opt.Limits.withDefaults()
 	schemas, err := loadSchemas()
 	if err != nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -167,7 +168,7 @@ func writeFault(w http.ResponseWriter, r *http.Request, s service, f *fault) {
 	}
 	switch {
 	case f.status == http.StatusUnauthorized: // all services leave this one to keystonemiddleware
-		h.Set("WWW-Authenticate", `Keystone uri="`+requestBase(r)+`/identity"`)
+		h.Set("WWW-Authenticate", `Keystone uri="`+cmp.Or(s.publicURL, requestBase(r))+`/identity"`)
 		writeJSON(w, f.status, identityFault(f))
 	case s.pages && !strings.Contains(r.Header.Get("Accept"), "application/json"):
 		h.Set("Content-Type", "text/html; charset=UTF-8")

@@ -39,6 +39,19 @@ func TestWhatNeedsAToken(t *testing.T) {
 	}
 }
 
+// Behind a proxy, links and the place to log in are where clients reach the listener.
+func TestPublicURL(t *testing.T) {
+	s := newSite(t, func(o *api.Options) { o.PublicURL = "https://cloud.example:8443/" })
+	version := s.want(200, request{path: "/compute/v2.1"})
+	if got := text(t, version, "version", "links", 0, "href"); got != "https://cloud.example:8443/compute/v2.1/" {
+		t.Errorf("link %s", got)
+	}
+	res := s.send(request{path: "/compute/v2.1/servers"})
+	if got := res.header.Get("WWW-Authenticate"); got != `Keystone uri="https://cloud.example:8443/identity"` {
+		t.Errorf("log in at %s", got)
+	}
+}
+
 // What only an admin may do.
 func TestAdminOnly(t *testing.T) {
 	s := newSite(t)

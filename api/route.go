@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"mime"
@@ -18,6 +19,7 @@ type service struct {
 	routes []route
 	// microversions is whether requests carry one.
 	microversions bool
+	publicURL     string // Options.PublicURL
 }
 
 // route is one line of a service's table.
@@ -85,6 +87,7 @@ func (a *answer) with(name, value string) *answer {
 
 // serve makes a handler of a service's table.
 func (a *api) serve(s service) http.Handler {
+	s.publicURL = a.PublicURL
 	mux := http.NewServeMux()
 	for _, rt := range s.routes {
 		mux.Handle(rt.pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -202,10 +205,7 @@ func isJSON(contentType string) bool {
 
 // baseURL is where the client reached the listener.
 func (a *api) baseURL(r *http.Request) string {
-	if a.PublicURL != "" {
-		return strings.TrimSuffix(a.PublicURL, "/")
-	}
-	return requestBase(r)
+	return cmp.Or(a.PublicURL, requestBase(r))
 }
 
 // requestBase is the scheme, host and port that a request was sent to.
