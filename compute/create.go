@@ -56,7 +56,8 @@ func (m *Manager) newServer(req CreateRequest) Server {
 	s := Server{
 		ID: uuid.NewString(), Name: req.Name, Description: req.Description,
 		UserID: req.UserID, ProjectID: req.ProjectID, UserName: req.UserName, ProjectName: req.ProjectName,
-		Task: TaskScheduling, ImageID: req.ImageID, UserData: slices.Clone(req.UserData), Metadata: maps.Clone(req.Metadata),
+		GuestNames: m.opt.Guests.Names,
+		Task:       TaskScheduling, ImageID: req.ImageID, UserData: slices.Clone(req.UserData), Metadata: maps.Clone(req.Metadata),
 		// An admin password has no other way into the guest.
 		ConfigDrive: req.ConfigDrive || m.opt.Guests.ForceConfigDrive || req.AdminPassword != "",
 	}

@@ -11,6 +11,9 @@ import (
 type Server struct {
 	ID     string // UUID
 	Number int64  // given by the store at insert, never used twice; see GuestName
+	// GuestNames is the instance_name_template that the server was made under, a format of one
+	// integer; empty for the default.
+	GuestNames string
 
 	Name        string // the user's name for it; hostile
 	Description string
@@ -40,8 +43,16 @@ type Server struct {
 	Fault *Fault // why it is in Error, or about to be once its operation is undone; else nil
 }
 
-// GuestName is the server's name at the hypervisor, Nova's default instance_name_template.
-func (s Server) GuestName() string { return fmt.Sprintf("instance-%08x", s.Number) }
+// DefaultGuestNames is Nova's default instance_name_template.
+const DefaultGuestNames = "instance-%08x"
+
+// GuestName is the server's name at the hypervisor.
+func (s Server) GuestName() string {
+	if s.GuestNames == "" {
+		return fmt.Sprintf(DefaultGuestNames, s.Number)
+	}
+	return fmt.Sprintf(s.GuestNames, s.Number)
+}
 
 // ImageRef is the part of an image that a server depends on for as long as it lives.
 type ImageRef struct {

@@ -12,6 +12,10 @@ import (
 
 // GuestOptions are the operator's choices for all guests. The names are Nova's.
 type GuestOptions struct {
+	// Names is how new guests are called at the hypervisor (instance_name_template): a format of one
+	// integer, the server's number. Default DefaultGuestNames. Agents that share a hypervisor need
+	// different ones.
+	Names    string
 	CPUMode  string // cpu_mode; default host-model on kvm, else custom with DefaultEmulatedCPU
 	CPUModel string // cpu_models; for CPUMode custom
 	Machine  string // hw_machine_type; default pc

@@ -44,6 +44,7 @@ type Config struct {
 	VirtType         string
 	CPUMode          string
 	CPUModel         string
+	GuestNames       string
 	MachineType      string
 	RNGDevice        string
 	MemStatsPeriod   time.Duration
@@ -151,6 +152,9 @@ func (c *Config) guestKeys() []key {
 				"hypervisor's default), or auto: host-model under kvm, " + compute.DefaultEmulatedCPU + " under qemu."},
 		{name: "cpu_model", initial: "", value: text(&c.CPUModel, orEmpty(plainWord)),
 			doc: "libvirt's name of the CPU model for cpu_mode custom."},
+		{name: "instance_name_template", initial: compute.DefaultGuestNames, value: text(&c.GuestNames, guestNames),
+			doc: "What libvirt calls guests: a format of the server's number. Agents that share a libvirtd need\n" +
+				"different ones. Servers that are there keep their names."},
 		{name: "hw_machine_type", initial: "pc", value: text(&c.MachineType, plainWord),
 			doc: "Machine type of guests: pc, q35, or a versioned one."},
 		{name: "rng_dev_path", initial: "/dev/urandom", value: text(&c.RNGDevice, absolutePath),

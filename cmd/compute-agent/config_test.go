@@ -76,6 +76,7 @@ func TestConfigErrorsNameKeyLineAndRule(t *testing.T) {
 		{name: "not a map", file: "- listen\n", want: []string{"must be lines of key: value"}},
 		{name: "two documents", file: "listen: 127.0.0.1:1\n---\nlisten: x\n", want: []string{"more than one YAML document"}},
 		{name: "not YAML", file: "listen: [", want: []string{"test.yaml"}},
+		{name: "guest names without a number", file: "instance_name_template: vm-%s\n", want: []string{"instance_name_template: must be letters"}},
 		{name: "no choice", args: []string{"--sync-power-state-policy=kill"}, want: []string{"flag --sync-power-state-policy: sync_power_state_policy: must be one of observe, enforce"}},
 		{name: "no port", args: []string{"--listen=localhost"}, want: []string{"listen: must be host:port"}},
 		{name: "named port", args: []string{"--listen=localhost:http"}, want: []string{"listen: must be host:port"}},

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -216,6 +217,16 @@ func plainWord(s string) error {
 	})
 	if !ok {
 		return fmt.Errorf("must be 1 to 64 letters, digits, dots, dashes or underscores")
+	}
+	return nil
+}
+
+var guestNameTemplate = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,40}%(0[1-9])?[dx][A-Za-z0-9_.-]{0,10}$`)
+
+// guestNames accepts formats of one integer that make names a hypervisor accepts.
+func guestNames(s string) error {
+	if !guestNameTemplate.MatchString(s) {
+		return fmt.Errorf("must be letters, digits, dots, dashes or underscores around one %%d, %%x or %%08x")
 	}
 	return nil
 }

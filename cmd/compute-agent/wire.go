@@ -232,6 +232,9 @@ func guestOptions(c *Config) compute.GuestOptions {
 		CPUMode: c.CPUMode, CPUModel: c.CPUModel, Machine: c.MachineType, VNC: c.VNCListen, RNG: c.RNGDevice,
 		StatsPeriod: c.MemStatsPeriod, ForceConfigDrive: c.ForceConfigDrive,
 	}
+	if c.GuestNames != compute.DefaultGuestNames {
+		opt.Names = c.GuestNames
+	}
 	if c.CPUMode == "auto" {
 		opt.CPUMode = ""
 	}
