@@ -48,7 +48,7 @@ func (p *patient) checkLibvirt(context.Context) verdict {
 	}
 	if err := p.hypervisor.err; err != nil {
 		return failure("Start libvirtd (systemctl start libvirtd), and run as root or in the group libvirt.",
-			"%s: %v", p.config.LibvirtURI, err)
+			"%v", err)
 	}
 	h := p.hypervisor.host
 	return ok("%s answers: %s, %d CPUs, %d MiB", p.config.LibvirtURI, h.Hostname, h.CPUs, h.MemoryMiB)

@@ -50,7 +50,13 @@ type exitError struct {
 	err  error // nil when what there was to say has been said
 }
 
-func (e exitError) Error() string { return fmt.Sprintf("exit %d: %v", e.code, e.err) }
+func (e exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
 func (e exitError) Unwrap() error { return e.err }
 
 func newRoot() *cobra.Command {

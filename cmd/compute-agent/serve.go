@@ -95,11 +95,7 @@ func runAgent(ctx context.Context, c *Config, log *slog.Logger, r *reporter) err
 			log.Info("stopped before it was ready", "error", err)
 			return nil
 		}
-		var exit exitError
-		if errors.As(err, &exit) {
-			return err
-		}
-		return exitError{exitFailed, err}
+		return ended(log, err)
 	}
 	log.Info("ready", "api", a.url, "metrics", a.metricsURL, "took", time.Since(r.started).String())
 	notify(log, daemon.SdNotifyReady+"\nSTATUS="+a.status())
@@ -112,14 +108,21 @@ func runAgent(ctx context.Context, c *Config, log *slog.Logger, r *reporter) err
 	case cause = <-a.failed:
 	}
 	notify(log, daemon.SdNotifyStopping+"\nSTATUS=Finishing what is under way")
-	// One part of the time is for what is under way, the rest for giving back what is held.
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.StopTimeout)
 	defer cancel()
 	if err := errors.Join(cause, a.stop(limit)); err != nil {
-		return exitError{exitFailed, err}
+		return ended(log, err)
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// ended logs why the agent cannot go on, and returns the exit code.
+func ended(log *slog.Logger, err error) error {
+	exit := exitError{exitFailed, err}
+	errors.As(err, &exit)
+	log.Error("ended", "error", err, "exit_code", exit.code)
+	return exitError{exit.code, nil}
 }
 
 // notify tells systemd, if it started the agent.
