@@ -80,7 +80,7 @@ func hostFormOf(host numa.Host) hostForm {
 	form := hostForm{Cells: make([]hostCellForm, len(host.Cells))}
 	for i, c := range host.Cells {
 		cell := hostCellForm{ID: c.ID, CPUSet: c.Shared, PCPUSet: c.Dedicated, Pinned: c.Pinned, CPUUsage: c.CPUUsage,
-			MemoryMiB: c.MemoryMiB, UsedMiB: c.UsedMiB, Siblings: c.Siblings, Pages: []pagesForm{}}
+			MemoryMiB: c.MemoryMiB, UsedMiB: c.UsedMiB, Siblings: append([]cpuset.Set{}, c.Siblings...), Pages: []pagesForm{}}
 		for _, p := range c.Pages {
 			cell.Pages = append(cell.Pages, pagesForm(p))
 		}
@@ -88,7 +88,7 @@ func hostFormOf(host numa.Host) hostForm {
 			cell.Socket = &c.Socket
 		}
 		if c.Network.Physnets != nil || c.Network.Tunneled {
-			cell.Network = &networkForm{Physnets: slices.AppendSeq([]string{}, slices.Values(slices.Sorted(slices.Values(c.Network.Physnets)))), Tunneled: c.Network.Tunneled}
+			cell.Network = &networkForm{Physnets: append([]string{}, slices.Sorted(slices.Values(c.Network.Physnets))...), Tunneled: c.Network.Tunneled}
 		}
 		form.Cells[i] = cell
 	}
