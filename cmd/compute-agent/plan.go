@@ -1,0 +1,42 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"compute-agent/plan"
+)
+
+// newPlanCommand answers what the agent would decide, without touching a host.
+func newPlanCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Answer what the agent would decide: questions on standard input, answers on standard output",
+		Long: "Reads questions from standard input, one JSON object a line, and writes one JSON object for each: what the\n" +
+			"agent would decide about a host and a guest that the question describes. No host is touched.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newPlanNUMACommand(),
+		newPlanLinesCommand("host-topology", "Which NUMA cells a host offers, from libvirt's capabilities and Nova's options", plan.HostTopology))
+	return cmd
+}
+
+func newPlanLinesCommand(name, short string, answer func([]byte) ([]byte, error)) *cobra.Command {
+	return &cobra.Command{
+		Use:   name,
+		Short: short,
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return planLines(cmd, answer) },
+	}
+}
+
+func planLines(cmd *cobra.Command, answer func([]byte) ([]byte, error)) error {
+	if err := plan.Lines(cmd.OutOrStdout(), cmd.InOrStdin(), answer); err != nil {
+		return exitError{exitFailed, err}
+	}
+	return nil
+}
+
+func newPlanNUMACommand() *cobra.Command {
+	return newPlanLinesCommand("numa", "Where a guest's vCPUs and memory go", plan.NUMA)
+}
