@@ -101,7 +101,7 @@ func (d *Driver) run(ctx context.Context, op, guest string, limit time.Duration,
 	done := make(chan error, 1)
 	go func() {
 		defer cancel()
-		err := f(ctx, c)
+		err := failure(op, guest, f(ctx, c))
 		if d.calls.end(c) {
 			d.log.Warn("libvirt: call ended after its caller had gone", "op", op, "guest", guest,
 				"age", time.Since(c.Since).Round(time.Millisecond), "error", err)
@@ -110,24 +110,25 @@ func (d *Driver) run(ctx context.Context, op, guest string, limit time.Duration,
 	}()
 	select {
 	case err := <-done:
-		return failure(op, guest, err)
+		return err
 	case <-ctx.Done():
 	case <-d.closing.Done():
 	}
 	select {
 	case err := <-done:
-		return failure(op, guest, err)
+		return err
 	case <-time.After(lateness):
 	}
 	d.abandon(c)
-	return failure(op, guest, unavailable(fmt.Errorf("libvirt has not answered: %w", cmpErr(ctx.Err(), errClosed))))
+	return failure(op, guest, unavailable(fmt.Errorf("libvirt has not answered: %w", d.endOf(ctx))))
 }
 
-func cmpErr(err, otherwise error) error {
-	if err != nil {
+// endOf says why a call had to end: its context, or else the driver was closed.
+func (d *Driver) endOf(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return otherwise
+	return unavailable(errClosed)
 }
 
 // abandon reports the call. A connection in which calls are stuck is given up before they take all its
@@ -145,6 +146,9 @@ func (d *Driver) abandon(c *call) {
 // the connection's few slots.
 func (c *call) rpc(ctx context.Context, f func(*lv.Connect) error) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		s, err := c.d.session(ctx)
 		if err != nil {
 			return err

@@ -35,6 +35,9 @@ func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 			return noEvent, err
 		}
 		err := c.define(ctx, text)
+		if err != nil && !outcomeUnknown(err) {
+			return noEvent, err // nothing was defined; what has this ID by now is not ours
+		}
 		if err == nil {
 			err = c.domain(ctx, id, func(dom *lv.Domain) error {
 				return dom.CreateWithFlags(lv.DOMAIN_START_PAUSED)
@@ -44,7 +47,8 @@ func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 			err = ctx.Err() // nobody waits for the guest any more
 		}
 		if err != nil {
-			return noEvent, c.undoCreate(ctx, id, err)
+			c.undoCreate(ctx, id)
+			return noEvent, err
 		}
 		return virt.EventPaused, nil
 	})
@@ -81,15 +85,18 @@ func (c *call) define(ctx context.Context, text string) error {
 	})
 }
 
-// undoCreate removes what a failed creation left and returns the cause, with what went wrong here. It
-// works on when the caller has gone.
-func (c *call) undoCreate(ctx context.Context, id string, cause error) error {
+// undoCreate removes what a failed creation left, also when the caller has gone, and also when the
+// connection is lost and comes back in time.
+func (c *call) undoCreate(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	if _, err := c.remove(ctx, id); err != nil {
+	_, err := c.remove(ctx, id)
+	for err != nil && outcomeUnknown(err) && ctx.Err() == nil && c.d.closing.Err() == nil {
+		_, err = c.remove(ctx, id) // it waits for the connection
+	}
+	if err != nil {
 		c.d.log.Error("libvirt: a guest that could not be created is left behind", "guest", id, "error", err)
 	}
-	return cause
 }
 
 // remove ends the guest and removes its definition; a guest that is not there is removed. It returns the

@@ -246,3 +246,45 @@ func TestFrozenGuestDoesNotHideTheOthers(t *testing.T) {
 		t.Errorf("after Destroy: error is %v, want ErrNotFound", err)
 	}
 }
+
+// TestCreateIsWholeOrNotAtAll freezes or kills libvirtd at some moment of a creation. Whenever that is,
+// there is afterwards a guest if Create said so, and none if it failed.
+func TestCreateIsWholeOrNotAtAll(t *testing.T) {
+	p := newDaemon(t)
+	d := newDriver(t, Options{URI: p.uri(), KeepAlive: time.Second, KeepAliveMisses: 30})
+	freeze := func() func() {
+		p.signal(t, syscall.SIGSTOP)
+		return func() { p.signal(t, syscall.SIGCONT) }
+	}
+	kill := func() func() {
+		p.kill()
+		return func() { p.start(t) }
+	}
+	made := 0
+	for _, delay := range []time.Duration{0, 10, 40, 160, 640} {
+		for name, stop := range map[string]func() func(){"frozen": freeze, "killed": kill} {
+			spec := smallSpec(t)
+			destroyAtEnd(t, d, spec.ID)
+			ctx, cancel := context.WithTimeout(context.Background(), delay*time.Millisecond+500*time.Millisecond)
+			done := make(chan error, 1)
+			go func() { done <- d.Create(ctx, spec) }()
+			time.Sleep(delay * time.Millisecond) // the moment is arbitrary
+			resume := stop()
+			err := <-done
+			cancel()
+			resume()
+			give, turnErr := d.turns.take(within(t), spec.ID) // the end of what Create left running
+			must(t, turnErr)
+			give()
+			_, guestErr := d.Guest(within(t), spec.ID)
+			switch {
+			case err == nil && guestErr == nil:
+				made++
+			case errors.Is(err, virt.ErrUnavailable) && errors.Is(guestErr, virt.ErrNotFound):
+			default:
+				t.Errorf("libvirtd %s after %d ms: Create says %v, Guest says %v", name, delay, err, guestErr)
+			}
+		}
+	}
+	t.Logf("%d of 10 guests were made", made)
+}

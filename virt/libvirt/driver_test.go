@@ -163,3 +163,12 @@ func hang(release <-chan struct{}) func(context.Context, *call) error {
 		})
 	}
 }
+
+func BenchmarkHost(b *testing.B) {
+	needLibvirt(b)
+	d := newDriver(b, Options{})
+	for b.Loop() {
+		_, err := d.Host(within(b))
+		must(b, err)
+	}
+}

@@ -119,6 +119,11 @@ func isCode(err error, codes ...lv.ErrorNumber) bool {
 	return false
 }
 
+// outcomeUnknown says that what was asked for may have happened in spite of the error.
+func outcomeUnknown(err error) bool {
+	return errors.Is(failure("", "", err), virt.ErrUnavailable)
+}
+
 func isUnsupported(err error) bool {
 	return isCode(err, lv.ERR_NO_SUPPORT, lv.ERR_OPERATION_UNSUPPORTED)
 }

@@ -34,7 +34,7 @@ func TestKinds(t *testing.T) {
 		{lv.Error{Code: lv.ERR_INTERNAL_ERROR, Message: "cannot set up guest memory 'pc.ram': Cannot allocate memory"}, virt.ErrNoCapacity},
 		{lv.Error{Code: lv.ERR_INTERNAL_ERROR, Domain: lv.FROM_QEMU, Message: "internal error: something else"}, nil},
 	} {
-		if got := kindOf(c.err); got != c.want {
+		if got := kindOf(c.err); !errors.Is(got, c.want) {
 			t.Errorf("code %d %q: kind is %v, want %v", c.err.Code, c.err.Message, got, c.want)
 		}
 	}

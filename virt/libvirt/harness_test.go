@@ -164,6 +164,7 @@ func TestContract(t *testing.T) {
 			CrashGuest:     crashGuest,
 			DestroyByHand:  func(t testing.TB, id string) { run(t, "virsh", "-c", testURI(), "destroy", id) },
 			UndefineByHand: func(t testing.TB, id string) { run(t, "virsh", "-c", testURI(), "undefine", id) },
+			SuspendGuest:   suspendGuest,
 			BreakLink:      link.cut,
 		}
 	})
@@ -174,6 +175,21 @@ func crashGuest(t testing.TB, id string) {
 	t.Helper()
 	if err := syscall.Kill(qemuPID(t, id), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// suspendGuest writes to the ACPI register as an operating system that goes to sleep does. The firmware
+// puts the register in its place while the guest starts, and nothing tells when it has.
+func suspendGuest(t testing.TB, id string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		run(t, "virsh", "-c", testURI(), "qemu-monitor-command", id, "--hmp", "o/h 0x604 0x2400")
+		if strings.Contains(run(t, "virsh", "-c", testURI(), "domstate", id), "pmsuspended") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the guest does not go to sleep")
+		}
 	}
 }
 

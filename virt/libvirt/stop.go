@@ -71,7 +71,7 @@ func (c *call) shutDown(ctx context.Context, id string, opt virt.StopOptions) (d
 			ask, look = true, true
 		case e, open := <-events:
 			if !open {
-				return false, c.d.streamEnd(ctx)
+				return false, c.d.endOf(ctx)
 			}
 			ask, look = false, concerns(e, id)
 		}
@@ -105,7 +105,7 @@ func (c *call) awaitEnd(ctx context.Context, id string) error {
 		for concerned := false; !concerned; {
 			e, open := <-events
 			if !open {
-				return c.d.streamEnd(ctx)
+				return c.d.endOf(ctx)
 			}
 			concerned = concerns(e, id)
 		}
@@ -115,14 +115,6 @@ func (c *call) awaitEnd(ctx context.Context, id string) error {
 // concerns says whether the guest's state may have changed.
 func concerns(e virt.Event, id string) bool {
 	return e.ID == id || e.Kind == virt.EventConnectionBack
-}
-
-// streamEnd says why a stream of events ended.
-func (d *Driver) streamEnd(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return unavailable(errClosed)
 }
 
 func (c *call) state(ctx context.Context, id string) (state lv.DomainState, err error) {
