@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"compute-agent/hwprops"
 	"compute-agent/internal/cpuset"
@@ -130,6 +131,9 @@ func (q *numaQuestion) fit(out map[string]any, guest numa.Guest) error {
 		left, _ := pci.Consume(devices.pools, devices.requests, devices.cells, devices.cellsOf(placed))
 		out["pci_pools_after"] = poolForms(left)
 	}
+	if !countsPages(host, placed) {
+		return nil
+	}
 	used, err := numa.Place(host, placed)
 	if err != nil {
 		out["usage"] = orError(nil, err)
@@ -142,6 +146,15 @@ func (q *numaQuestion) fit(out map[string]any, guest numa.Guest) error {
 	}
 	out["freed_equals_start"] = equalJSON(hostFormOf(freed), hostFormOf(host))
 	return nil
+}
+
+// countsPages says whether the cells that a guest landed in list their memory pages. Of a host described without
+// them the use cannot be told, and the answer leaves it out; Nova ends with an IndexError there.
+func countsPages(host numa.Host, placed numa.Guest) bool {
+	return !slices.ContainsFunc(placed.Cells, func(c numa.GuestCell) bool {
+		cell := host.Cell(c.ID)
+		return c.PageKiB == 0 && cell != nil && len(cell.Pages) == 0
+	})
 }
 
 func (q *numaQuestion) usage() (map[string]any, error) {
