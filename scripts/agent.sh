@@ -136,7 +136,8 @@ halting_disk() {
 domains() {
 	local uuid
 	for uuid in $(virsh -c "$libvirt" list --all --uuid); do
-		if virsh -c "$libvirt" dumpxml "$uuid" 2>/dev/null | grep -qF "$dir/state/"; then
+		# Not grep -q: it would end before virsh has written all, and the pipe with it.
+		if virsh -c "$libvirt" dumpxml "$uuid" 2>/dev/null | grep -F "$dir/state/" >/dev/null; then
 			echo "$uuid"
 		fi
 	done
