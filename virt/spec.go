@@ -19,6 +19,7 @@ type Spec struct {
 	VCPUs     int
 	MemoryMiB uint64
 	CPU       CPU
+	Placement *Placement // nil: the guest may run anywhere on the host
 
 	Disks      []Disk // in boot order
 	ConsoleLog string // file that gets the first serial port's output; empty for none

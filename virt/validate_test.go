@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"compute-agent/internal/cpuset"
 )
 
 // full is a Spec with everything in it.
@@ -32,9 +34,14 @@ func TestValidateTakes(t *testing.T) {
 			*s = Spec{ID: s.ID, Name: "a", VirtType: "qemu", Arch: "x86_64", Machine: "pc", VCPUs: 1, MemoryMiB: 1,
 				CPU: CPU{Mode: "none", Sockets: 1, Cores: 1, Threads: 1}}
 		},
-		"a name of 64":       func(s *Spec) { s.Name = strings.Repeat("n", 64) },
-		"IPv4 on all":        func(s *Spec) { s.VNC.Listen = "0.0.0.0" },
-		"a CD-ROM on IDE":    func(s *Spec) { s.Disks[1].Bus, s.Disks[1].Target = "ide", "hda" },
+		"a name of 64":    func(s *Spec) { s.Name = strings.Repeat("n", 64) },
+		"IPv4 on all":     func(s *Spec) { s.VNC.Listen = "0.0.0.0" },
+		"a CD-ROM on IDE": func(s *Spec) { s.Disks[1].Bus, s.Disks[1].Target = "ide", "hda" },
+		"two cells": func(s *Spec) {
+			s.Placement = &Placement{VCPUs: make([]cpuset.Set, 8), Cells: []GuestCell{
+				{VCPUs: cpuset.Range(0, 3), MemoryMiB: 2048, PageKiB: 2048, Distances: []int{10, 20}}, {VCPUs: cpuset.Range(4, 7), MemoryMiB: 2048, HostCell: 3},
+			}}
+		},
 		"two without a boot": func(s *Spec) { s.Disks[0].Boot, s.Disks[2].Boot = 0, 0 },
 	} {
 		s := full()
@@ -57,6 +64,19 @@ func TestValidateNamesTheField(t *testing.T) {
 		"emulator":        func(s *Spec) { s.Emulator = "/\xff" },
 		"9 vCPUs":         func(s *Spec) { s.VCPUs = 9 },
 		"random number":   func(s *Spec) { s.RNG.Source = "" },
+
+		"placement of 2 vCPUs": func(s *Spec) { s.Placement = &Placement{VCPUs: make([]cpuset.Set, 2)} },
+		"real-time vCPUs 8":    func(s *Spec) { s.Placement = &Placement{Realtime: cpuset.Of(8)} },
+		"cells have the vCPUs": func(s *Spec) { s.Placement = &Placement{Cells: []GuestCell{{VCPUs: cpuset.Of(1), MemoryMiB: 4096}}} },
+		"cells have 4095 MiB": func(s *Spec) {
+			s.Placement = &Placement{Cells: []GuestCell{{VCPUs: cpuset.Range(0, 7), MemoryMiB: 4095}}}
+		},
+		"pages of 2048 KiB": func(s *Spec) {
+			s.Placement = &Placement{Cells: []GuestCell{{VCPUs: cpuset.Range(0, 7), MemoryMiB: 4095, PageKiB: 2048}}}
+		},
+		"vCPU 3 is in another": func(s *Spec) {
+			s.Placement = &Placement{Cells: []GuestCell{{VCPUs: cpuset.Range(0, 3), MemoryMiB: 2048}, {VCPUs: cpuset.Range(3, 7), MemoryMiB: 2048}}}
+		},
 	} {
 		s := full()
 		change(&s)

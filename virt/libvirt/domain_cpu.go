@@ -8,6 +8,9 @@ import (
 
 func renderVCPUs(d *libvirtxml.Domain, s *virt.Spec) {
 	d.VCPU = &libvirtxml.DomainVCPU{Placement: "static", Value: uint(s.VCPUs)}
+	if s.Placement != nil && len(s.Placement.VCPUs) == 0 {
+		d.VCPU.CPUSet = s.Placement.Floating.String()
+	}
 }
 
 // renderCPU renders mode "none" as a bare topology: libvirt then leaves the model to QEMU.

@@ -55,11 +55,19 @@ func backingChain(layers []virt.Backing) *libvirtxml.DomainDiskBackingStore {
 	for i := len(layers) - 1; i >= 0; i-- {
 		chain = &libvirtxml.DomainDiskBackingStore{
 			Format:       &libvirtxml.DomainDiskFormat{Type: layers[i].Format},
-			Source:       fileSource(layers[i].Path),
+			Source:       sharedSource(layers[i].Path),
 			BackingStore: chain,
 		}
 	}
 	return chain
+}
+
+// sharedSource is a file that other guests are built on too. libvirt leaves its owner alone: given to
+// QEMU's user, a guest that broke out of its emulator could write what all the others read.
+func sharedSource(path string) *libvirtxml.DomainDiskSource {
+	source := fileSource(path)
+	source.File.SecLabel = []libvirtxml.DomainDeviceSecLabel{{Model: "dac", Relabel: "no"}}
+	return source
 }
 
 func fileSource(path string) *libvirtxml.DomainDiskSource {

@@ -14,6 +14,7 @@ import (
 	lv "libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 
+	"compute-agent/internal/cpuset"
 	"compute-agent/internal/golden"
 	"compute-agent/virt"
 )
@@ -57,7 +58,19 @@ func goldenSpecs() map[string]virt.Spec {
 	hostile.Metadata = virt.Metadata{Package: hostileText, Name: hostileText, UserID: hostileText, UserName: hostileText,
 		ProjectID: hostileText, Project: hostileText, RootType: "volume", RootID: hostileText,
 		Flavor: virt.FlavorMetadata{ID: hostileText, Name: hostileText}}
-	return map[string]virt.Spec{"typical": typical, "minimal": minimal, "q35": q35, "hostile": hostile}
+	pinned := typical
+	pinned.Placement = &virt.Placement{
+		VCPUs:    []cpuset.Set{cpuset.Of(2), cpuset.Of(3), cpuset.Of(10), cpuset.Of(11)},
+		Emulator: cpuset.Of(0, 1, 8), Realtime: cpuset.Range(1, 3), Locked: true, Unshared: true,
+		Cells: []virt.GuestCell{
+			{VCPUs: cpuset.Of(0, 1), MemoryMiB: 1024, HostCell: 0, PageKiB: 2048, Distances: []int{10, 21}},
+			{VCPUs: cpuset.Of(2, 3), MemoryMiB: 1024, HostCell: 1, PageKiB: 1048576, Distances: []int{21, 10}},
+		},
+	}
+	floating := typical
+	floating.Placement = &virt.Placement{Floating: cpuset.Of(0, 1, 2, 3, 8)}
+	return map[string]virt.Spec{"typical": typical, "minimal": minimal, "q35": q35, "hostile": hostile,
+		"pinned": pinned, "floating": floating}
 }
 
 const hostileText = "</nova:name></title> & <b a='\"'>]]> \x00\x01\x1b[31m\r\n\t\u0085\u2028 \xff\xc0\xaf \ufffe \u202e \U0001f600 <!-- -- -->"
