@@ -18,7 +18,7 @@ func (m *Manager) watch(events <-chan virt.Event) {
 		case <-m.closing:
 			return
 		case <-ticker.C:
-			m.audit()
+			m.spawn(m.audit)
 		case ev, ok := <-events:
 			if !ok {
 				return

@@ -159,7 +159,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 		for _, sc := range scenarios {
 			t.Run(sc.name, func(t *testing.T) {
 				t.Parallel()
-				n := sc.eachDeath(t, func(t *testing.T, w *world, accepted bool, where string) {
+				n := sc.eachDeath(t, 1, func(t *testing.T, w *world, accepted bool, where string) {
 					w.recover()
 					w.expect(where, sc.outcome(accepted))
 				})
@@ -170,10 +170,10 @@ func TestCrashAtEveryPoint(t *testing.T) {
 	t.Logf("crash suite: %d operations killed at %d points in all, all recovered", len(scenarios), total.Load())
 }
 
-// eachDeath does the scenario again and again, with a death at each of its points, and returns how
-// many there are. then gets the world without an agent.
-func (sc scenario) eachDeath(t *testing.T, then func(t *testing.T, w *world, accepted bool, where string)) int {
-	for k := 1; ; k++ {
+// eachDeath does the scenario again and again, with a death at each of its points, or every stride-th,
+// and returns how many it has. then gets the world without an agent.
+func (sc scenario) eachDeath(t *testing.T, stride int, then func(t *testing.T, w *world, accepted bool, where string)) int {
+	for k := 1; ; k += stride {
 		f := newFate()
 		f.dieAt = k
 		var hits []string
@@ -201,14 +201,14 @@ func TestCrashDuringRecovery(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("crash suite: %d pairs of kills, all recovered", total.Load())
+	t.Logf("crash suite: %d pairs of kills (every %s), all recovered", total.Load(), ordinal(pairStride))
 }
 
 // recoveries goes through all pairs of a first and a second death.
 func (sc scenario) recoveries(t *testing.T, total *atomic.Int64) {
-	for second := 1; ; second++ {
+	for second := 1; ; second += pairStride {
 		reached := 0
-		sc.eachDeath(t, func(t *testing.T, w *world, accepted bool, where string) {
+		sc.eachDeath(t, pairStride, func(t *testing.T, w *world, accepted bool, where string) {
 			f := newFate()
 			f.dieAt = second
 			w.boot(f)
@@ -238,7 +238,7 @@ func TestFailureAtEveryPoint(t *testing.T) {
 		for _, sc := range scenarios {
 			t.Run(sc.name, func(t *testing.T) {
 				t.Parallel()
-				total.Add(int64(sc.eachFailure(t, 0)))
+				total.Add(int64(sc.eachFailure(t, 1, 0)))
 			})
 		}
 	})
@@ -253,8 +253,8 @@ func TestCrashAfterFailure(t *testing.T) {
 		for _, sc := range scenarios {
 			t.Run(sc.name, func(t *testing.T) {
 				t.Parallel()
-				for later := 1; ; later++ {
-					n := sc.eachFailure(t, later)
+				for later := 1; ; later += pairStride {
+					n := sc.eachFailure(t, pairStride, later)
 					total.Add(int64(n))
 					if n == 0 || t.Failed() {
 						return
@@ -263,17 +263,17 @@ func TestCrashAfterFailure(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("crash suite: %d failures with a kill while they were undone, all recovered", total.Load())
+	t.Logf("crash suite: %d failures with a kill while they were undone (every %s), all recovered", total.Load(), ordinal(pairStride))
 }
 
 // eachFailure does the scenario with a failure at each of its points and, if later is not zero, a
 // death that many points after it. It returns how often all of that was reached.
-func (sc scenario) eachFailure(t *testing.T, later int) (reached int) {
+func (sc scenario) eachFailure(t *testing.T, stride, later int) (reached int) {
 	wanted := 1
 	if later > 0 {
 		wanted = 2
 	}
-	for k := 1; ; k++ {
+	for k := 1; ; k += stride {
 		f := newFate()
 		f.failAt, f.failWith = k, errBroken
 		if later > 0 {
@@ -294,4 +294,11 @@ func (sc scenario) eachFailure(t *testing.T, later int) (reached int) {
 			return reached
 		}
 	}
+}
+
+func ordinal(stride int) string {
+	if stride == 1 {
+		return "one"
+	}
+	return fmt.Sprintf("%d. point, the race detector makes them slow", stride)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"syscall"
+	"time"
 
 	"compute-agent/virt"
 )
@@ -132,8 +133,9 @@ func (w *work) undo(ctx context.Context, i int, cause error) error {
 func (w *work) tryUndo(ctx context.Context, s step) error {
 	for n := 0; ; n++ {
 		back := w.m.back.next()
+		begun := time.Now()
 		err := s.undo(ctx, w)
-		w.m.opt.Observe(Observation{Kind: w.op.Kind, Step: s.name, Undo: true, Err: err})
+		w.m.opt.Observe(Observation{Kind: w.op.Kind, Step: s.name, Undo: true, Took: time.Since(begun), Err: err})
 		if err == nil {
 			return nil
 		}
@@ -225,7 +227,7 @@ func plainly(err error) string {
 		return "the hypervisor has another guest with its name"
 	case errors.Is(err, virt.ErrInvalidState):
 		return "the guest is in a state in which this is not possible"
-	case errors.Is(err, virt.ErrUnavailable):
+	case transient(err):
 		return "the hypervisor did not answer in time"
 	case errors.Is(err, errUnknownWork):
 		return "it was begun by another version of the agent"

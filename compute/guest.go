@@ -34,6 +34,7 @@ func (m *Manager) learnHost() (virt.Host, Storage, error) {
 		return virt.Host{}, Storage{}, fmt.Errorf("look at the disks' file system: %w", err)
 	}
 	host, err := m.driver.Host(ctx)
+	m.setLost(err != nil)
 	if err != nil {
 		return virt.Host{}, Storage{}, err
 	}

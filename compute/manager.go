@@ -112,7 +112,7 @@ type Manager struct {
 	syncing map[string]bool // servers whose power state is about to be read
 	host    virt.Host       // as it was when the driver last told
 	storage Storage
-	lost    bool            // the connection to the hypervisor
+	lost    bool            // the hypervisor did not answer when it was last spoken to
 	unknown map[string]bool // guests that were reported as unknown
 }
 
@@ -204,14 +204,12 @@ func (m *Manager) Wait(ctx context.Context, serverID string) error {
 }
 
 // spawn runs fn in the background until it returns; not at all when the manager is closed.
-func (m *Manager) spawn(fn func()) bool {
+func (m *Manager) spawn(fn func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
-		return false
+	if !m.closed {
+		m.wg.Go(fn)
 	}
-	m.wg.Go(fn)
-	return true
 }
 
 // call gives one call of the driver its deadline. It does not end with an operation that was

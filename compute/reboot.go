@@ -1,11 +1,6 @@
 package compute
 
-import (
-	"context"
-	"errors"
-
-	"compute-agent/virt"
-)
+import "context"
 
 // RebootServer restarts a server: softly, its operating system shutting down first, or hard, its
 // guest ended and made again from the server's record. A hard reboot takes the place of a soft one
@@ -30,7 +25,7 @@ func (m *Manager) softRebootProcedure() procedure {
 // doShutdown leaves a guest that cannot be shut down to the next step, which remakes it.
 func doShutdown(ctx context.Context, w *work) error {
 	err := w.m.stopGuest(ctx, w.op.ServerID, true)
-	if err == nil || errors.Is(err, virt.ErrUnavailable) {
+	if err == nil || transient(err) {
 		return err
 	}
 	w.log.Warn("soft reboot goes on as a hard one", "error", err)
@@ -39,7 +34,7 @@ func doShutdown(ctx context.Context, w *work) error {
 
 func doStartOrRemake(_ context.Context, w *work) error {
 	err := w.m.startGuest(w.server)
-	if err == nil || errors.Is(err, virt.ErrUnavailable) {
+	if err == nil || transient(err) {
 		return err
 	}
 	w.log.Warn("soft reboot goes on as a hard one", "error", err)

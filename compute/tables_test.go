@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -118,8 +119,9 @@ func TestAdmit(t *testing.T) {
 		{"dance", Server{VM: Active}, "cannot dance while it is in vm_state active"},
 	} {
 		got := ""
-		if err := admit(c.cmd, c.s); err != nil {
-			got = err.(*Failure).Reason
+		var failure *Failure
+		if errors.As(admit(c.cmd, c.s), &failure) {
+			got = failure.Reason
 		}
 		if got != c.want {
 			t.Errorf("%s on %s/%s: %q, want %q", c.cmd, c.s.VM, c.s.Task, got, c.want)

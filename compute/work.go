@@ -151,13 +151,19 @@ func (w *work) try(ctx, patience context.Context, s step) error {
 		begun := time.Now()
 		err := s.do(ctx, w)
 		w.m.opt.Observe(Observation{Kind: w.op.Kind, Step: s.name, Took: time.Since(begun), Err: err})
-		if err == nil || !errors.Is(err, virt.ErrUnavailable) {
+		if err == nil || !transient(err) {
 			return err
 		}
+		w.log.Warn("the hypervisor does not do it now; trying again", "step", s.name, "error", err)
 		if waitErr := w.m.pause(patience, back, n); waitErr != nil {
 			return waitError(ctx, waitErr, err)
 		}
 	}
+}
+
+// transient says whether trying again may help: the hypervisor does not answer, or not yet.
+func transient(err error) bool {
+	return errors.Is(err, virt.ErrUnavailable) || errors.Is(err, virt.ErrBusy)
 }
 
 // waitError is what ended a wait for another attempt: the operation's own end, or, when only its
