@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"os"
@@ -121,6 +122,19 @@ func crashed(v any) bool {
 
 func readVectors(t *testing.T, path string) []vector {
 	t.Helper()
+	var list []vector
+	for _, line := range readLines(t, path) {
+		v := vector{line: line}
+		if err := json.Unmarshal(line, &v); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+func readLines(t *testing.T, path string) (list [][]byte) {
+	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -130,15 +144,10 @@ func readVectors(t *testing.T, path string) []vector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []vector
 	lines := bufio.NewScanner(unzipped)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
-		v := vector{line: append([]byte(nil), lines.Bytes()...)}
-		if err := json.Unmarshal(v.line, &v); err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, v)
+		list = append(list, bytes.Clone(lines.Bytes()))
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)

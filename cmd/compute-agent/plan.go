@@ -17,7 +17,8 @@ func newPlanCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newPlanNUMACommand(),
-		newPlanLinesCommand("host-topology", "Which NUMA cells a host offers, from libvirt's capabilities and Nova's options", plan.HostTopology))
+		newPlanLinesCommand("host-topology", "Which NUMA cells a host offers, from libvirt's capabilities and Nova's options", plan.HostTopology),
+		newPlanLinesCommand("claims", "What a host has in use after each of a sequence of claims, by Nova's rules", plan.Claims))
 	return cmd
 }
 
