@@ -266,10 +266,14 @@ func TestConnectionLostDuringCreate(t *testing.T) {
 	for _, method := range []string{"Create", "Start"} {
 		for _, when := range []fake.Moment{fake.Before, fake.After} {
 			w := started(t, nil)
-			lost := w.hv.Inject(fake.Fault{Method: method, When: when, Do: fake.Fail(&virt.Error{Op: "test", Kind: virt.ErrUnavailable}), OnStrike: w.hv.LoseConnection})
+			lost := make(chan struct{})
+			w.hv.Inject(fake.Fault{Method: method, When: when, Do: fake.Fail(&virt.Error{Op: "test", Kind: virt.ErrUnavailable}), OnStrike: func() {
+				w.hv.LoseConnection()
+				close(lost)
+			}})
 			s, err := w.CreateServer(t.Context(), request())
 			w.must(err)
-			<-lost.Struck()
+			<-lost
 			w.hv.RestoreConnection()
 			if s = w.await(s.ID); s.VM != compute.Active {
 				t.Errorf("connection lost at %s: the server is %s, %+v", method, s.VM, s.Fault)
