@@ -124,7 +124,7 @@ func (w *watcher) describe(id string) (*libvirtxml.Domain, error) {
 // createBare makes the disk of a domain like d, and then measures the time in which libvirt defines
 // and starts it.
 func createBare(conn *libvirt.Connect, d *libvirtxml.Domain, dir string) (took time.Duration, err error) {
-	d.UUID, d.Name = uuid.NewString(), "bench-bare"
+	rename(d, uuid.NewString(), "bench-bare")
 	files, err := ownFiles(d, dir)
 	defer func() {
 		for _, f := range files {
@@ -157,6 +157,21 @@ func createBare(conn *libvirt.Connect, d *libvirtxml.Domain, dir string) (took t
 		return 0, err
 	}
 	return time.Since(begin), nil
+}
+
+// rename gives a definition another identity, also in the place where the guest reads it.
+func rename(d *libvirtxml.Domain, id, name string) {
+	d.UUID, d.Name = id, name
+	for _, info := range d.SysInfo {
+		if info.SMBIOS == nil || info.SMBIOS.System == nil {
+			continue
+		}
+		for i := range info.SMBIOS.System.Entry {
+			if entry := &info.SMBIOS.System.Entry[i]; entry.Name == "uuid" {
+				entry.Value = id
+			}
+		}
+	}
 }
 
 // ownFiles gives the domain a disk and a console log in dir, in place of those of the server that it

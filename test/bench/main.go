@@ -56,15 +56,24 @@ type agent struct {
 
 // call makes one request and decodes the answer into out, if there is one.
 func (a *agent) call(method, path string, in, out any) error {
+	answer, err := a.fetch(method, path, in)
+	if err != nil || out == nil {
+		return err
+	}
+	return json.Unmarshal(answer, out)
+}
+
+// fetch makes one request and returns the answer's body.
+func (a *agent) fetch(method, path string, in any) ([]byte, error) {
 	var body bytes.Buffer
 	if in != nil {
 		if err := json.NewEncoder(&body).Encode(in); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	req, err := http.NewRequest(method, a.url+path, &body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("X-Auth-Token", a.token)
 	req.Header.Set("OpenStack-API-Version", "compute 2.79")
@@ -73,20 +82,14 @@ func (a *agent) call(method, path string, in, out any) error {
 	}
 	resp, err := a.client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // nothing was written
 	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
+	if err == nil && resp.StatusCode >= 300 {
+		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
 	}
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(answer, out)
+	return answer, err
 }
 
 type server struct {
@@ -158,12 +161,16 @@ func fill(a *agent, count int) error {
 func timeListing(a *agent, count int) error {
 	var times []time.Duration
 	for range 21 {
-		var answer struct{ Servers []server }
 		begin := time.Now()
-		if err := a.call(http.MethodGet, "/servers/detail?limit="+strconv.Itoa(count), nil, &answer); err != nil {
+		text, err := a.fetch(http.MethodGet, "/servers/detail?limit="+strconv.Itoa(count), nil)
+		if err != nil {
 			return err
 		}
 		times = append(times, time.Since(begin))
+		var answer struct{ Servers []server }
+		if err := json.Unmarshal(text, &answer); err != nil {
+			return err
+		}
 		if len(answer.Servers) != count {
 			return fmt.Errorf("%d servers listed, not %d", len(answer.Servers), count)
 		}
