@@ -52,6 +52,7 @@ type numaQuestion struct {
 	Spec              string              `json:"spec"`
 	CPUs              cpuset.Set          `json:"cpus"`
 	ReservedHugePages []map[string]string `json:"reserved_huge_pages"`
+	Placed            []placedForm        `json:"placed"` // for ExplainNUMA
 }
 
 func (q *numaQuestion) answer() (map[string]any, error) {
@@ -113,21 +114,25 @@ func (q *numaQuestion) constraints(out map[string]any) *numa.Guest {
 	return guest
 }
 
+// options are the conditions on the fit.
+func (q *numaQuestion) options() numa.Options {
+	opt := numa.Options{Pack: q.Config.Pack, Limits: q.Limits.limits()}
+	if q.PCI != nil {
+		opt.PCI = q.PCI.devices(q.Host.host())
+	}
+	return opt
+}
+
 func (q *numaQuestion) fit(out map[string]any, guest numa.Guest) error {
 	host := q.Host.host()
-	opt := numa.Options{Pack: q.Config.Pack, Limits: q.Limits.limits()}
-	var devices *devices
-	if q.PCI != nil {
-		devices = q.PCI.devices(host)
-		opt.PCI = devices
-	}
+	opt := q.options()
 	placed, ok := numa.Fit(host, guest, opt)
 	if !ok {
 		out["fit"] = nil
 		return nil
 	}
 	out["fit"] = guestFormOf(placed)
-	if devices != nil && devices.Wanted() {
+	if devices, ok := opt.PCI.(*devices); ok && devices.Wanted() {
 		left, _ := pci.Consume(devices.pools, devices.requests, devices.cells, devices.cellsOf(placed))
 		out["pci_pools_after"] = poolForms(left)
 	}

@@ -100,6 +100,12 @@ type guestForm struct {
 	Emulator *string         `json:"emulator_threads_policy"`
 }
 
+// placedForm is a guest on the host.
+type placedForm struct {
+	ID       string    `json:"id"`
+	Topology guestForm `json:"topology"`
+}
+
 type guestCellForm struct {
 	ID       int         `json:"id"`
 	CPUSet   cpuset.Set  `json:"cpuset"`

@@ -39,5 +39,16 @@ func planLines(cmd *cobra.Command, answer func([]byte) ([]byte, error)) error {
 }
 
 func newPlanNUMACommand() *cobra.Command {
-	return newPlanLinesCommand("numa", "Where a guest's vCPUs and memory go", plan.NUMA)
+	cmd := newPlanLinesCommand("numa", "Where a guest's vCPUs and memory go", plan.NUMA)
+	explain := cmd.Flags().Bool("explain", false, "say in tables why a guest does not fit and what would let it in")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !*explain {
+			return planLines(cmd, plan.NUMA)
+		}
+		return planLines(cmd, func(line []byte) ([]byte, error) {
+			text, err := plan.ExplainNUMA(line)
+			return []byte(text), err
+		})
+	}
+	return cmd
 }
