@@ -32,6 +32,11 @@ demo-down: ## remove all that the demo made
 test: build ## run all tests, on the fake driver and on a real libvirtd with real guests
 	@test/run
 
+.PHONY: lab-test
+lab-test: build ## run the tests that need NUMA nodes and a full kernel, in a virtual machine made for them
+	@scripts/setup lab
+	@go run ./test/lab
+
 .PHONY: check
 check: setup ## gofmt, vet, lint, shellcheck, import policy, race detector
 	@scripts/setup lint

@@ -4,6 +4,8 @@
 //
 //	go test -json ./... | summary 'contract suite, fake driver=virt/fake TestDriver'
 //
+// With -v it also prints the tests that passed and what they said. -all names the sum of all tests.
+//
 // A suite is the tests of one package whose name begins so. It fails when a test failed, when a package
 // did not build, and when a suite has no tests: one that is gone must not look like one that passes.
 package main
@@ -11,6 +13,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -44,14 +47,19 @@ type report struct {
 	all      suite
 	broken   bool // a package failed other than by its tests
 	failures map[string]int
+	verbose  bool
 }
 
 func main() {
-	r, err := newReport(os.Stdout, os.Args[1:])
+	verbose := flag.Bool("v", false, "also what passed")
+	title := flag.String("all", "all Go tests", "`title` of the sum")
+	flag.Parse()
+	r, err := newReport(os.Stdout, flag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(2)
 	}
+	r.verbose, r.all.title = *verbose, *title
 	if err := r.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(2)
@@ -62,7 +70,7 @@ func main() {
 }
 
 func newReport(out io.Writer, args []string) (*report, error) {
-	r := &report{out: out, output: map[key][]string{}, parents: map[key]bool{}, failures: map[string]int{}}
+	r := &report{all: suite{title: "all Go tests"}, out: out, output: map[key][]string{}, parents: map[key]bool{}, failures: map[string]int{}}
 	for _, arg := range args {
 		title, where, ok := strings.Cut(arg, "=")
 		pkg, prefix, ok2 := strings.Cut(where, " ")
@@ -118,6 +126,8 @@ func (r *report) add(e event) {
 func (r *report) endTest(e event, k key) {
 	if e.Action != "pass" {
 		r.print("%s", strings.Join(r.output[k], ""))
+	} else if r.verbose {
+		r.printPassed(e, r.output[k])
 	}
 	delete(r.output, k)
 	if e.Action == "fail" {
@@ -130,6 +140,16 @@ func (r *report) endTest(e event, k key) {
 	for _, s := range r.suites {
 		if e.Package == s.pkg && strings.HasPrefix(e.Test, s.prefix) {
 			s.count(e.Action)
+		}
+	}
+}
+
+// printPassed prints a test that passed and what it said, without the words of the testing package.
+func (r *report) printPassed(e event, output []string) {
+	r.print("pass  %s (%.1f s)\n", e.Test, e.Elapsed)
+	for _, line := range output {
+		if !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(strings.TrimLeft(line, " "), "--- ") {
+			r.print("%s", line)
 		}
 	}
 }
@@ -170,8 +190,7 @@ func (s *suite) count(action string) {
 func (r *report) close() bool {
 	good := !r.broken && r.all.failed == 0 && len(r.failures) == 0
 	r.print("\n")
-	for _, s := range append(r.suites, &suite{title: "all Go tests", leafs: r.all.leafs,
-		passed: r.all.passed, failed: r.all.failed, skipped: r.all.skipped}) {
+	for _, s := range append(r.suites, &r.all) {
 		r.print("%s: %d passed, %d failed, %d skipped\n", s.title, s.passed, s.failed, s.skipped)
 		if s.leafs == 0 {
 			r.print("%s: no such tests\n", s.title)

@@ -64,3 +64,22 @@ func TestSummary(t *testing.T) {
 		})
 	}
 }
+
+func TestVerbose(t *testing.T) {
+	var out strings.Builder
+	r, err := newReport(&out, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.verbose, r.all.title = true, "the sum"
+	events := []string{runA, runOne, passOne, runTwo, sayTwo, passTwo, passA, passPkg}
+	if err := r.read(strings.NewReader(strings.Join(events, "\n"))); err != nil {
+		t.Fatal(err)
+	}
+	r.close()
+	for _, want := range []string{"pass  TestA/two (0.0 s)\nthe reason\n", "the sum: 2 passed"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in:\n%s", want, out.String())
+		}
+	}
+}
