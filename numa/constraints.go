@@ -281,8 +281,8 @@ func (r Request) NodeMemory() ([]int, error) {
 	mib := make([]int, len(values))
 	for i, text := range values {
 		n, convErr := strconv.Atoi(strings.TrimSpace(text))
-		if convErr != nil {
-			return nil, failed("Invalid", nodeKey(key, i), text, "must be a number of MiB")
+		if convErr != nil || n < 1 {
+			return nil, failed("Invalid", nodeKey(key, i), text, "must be a number of MiB, at least 1")
 		}
 		mib[i] = n
 	}

@@ -110,6 +110,9 @@ func (r Request) Topologies(allowThreads bool) ([]CPUTopology, error) {
 func possibleTopologies(vcpus int, limit CPUTopology) []CPUTopology {
 	var list []CPUTopology
 	for threads := 1; threads <= min(vcpus, limit.Threads); threads++ {
+		if vcpus%threads != 0 {
+			continue
+		}
 		for sockets := min(vcpus, limit.Sockets); sockets >= 1; sockets-- {
 			if vcpus%(threads*sockets) != 0 {
 				continue

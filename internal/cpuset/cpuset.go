@@ -283,9 +283,13 @@ func parseCPU(text string) (int, bool) {
 	return n, err == nil && n >= 0 && n <= MaxCPU
 }
 
+// trim takes zero words off the end; what is left of nothing is nil, so that equal sets are equal in depth.
 func trim(words []uint64) []uint64 {
 	for len(words) > 0 && words[len(words)-1] == 0 {
 		words = words[:len(words)-1]
+	}
+	if len(words) == 0 {
+		return nil
 	}
 	return words
 }
