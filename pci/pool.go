@@ -61,9 +61,8 @@ func Consume(pools []Pool, requests []Request, host, cells []Cell) (left []Pool,
 		if !consume(left, r, host, cells) {
 			return nil, false
 		}
-		left = slices.DeleteFunc(left, func(p Pool) bool { return p.Count == 0 })
 	}
-	return left, true
+	return slices.DeleteFunc(left, func(p Pool) bool { return p.Count == 0 }), true
 }
 
 func consume(pools []Pool, r Request, host, cells []Cell) bool {
@@ -79,11 +78,11 @@ func consume(pools []Pool, r Request, host, cells []Cell) bool {
 	return need == 0
 }
 
-// matching picks the pools whose devices meet one of the request's specs.
+// matching picks the pools that have devices left and whose devices meet one of the request's specs.
 func matching(pools []Pool, r Request) []*Pool {
 	var list []*Pool
 	for i := range pools {
-		if slices.ContainsFunc(r.Specs, pools[i].meets) {
+		if pools[i].Count > 0 && slices.ContainsFunc(r.Specs, pools[i].meets) {
 			list = append(list, &pools[i])
 		}
 	}
