@@ -22,6 +22,9 @@ func (c Change) String() string {
 	case "":
 		return "guest " + c.Move + " moved away"
 	case "vCPUs":
+		if c.Value == "1" {
+			return "1 vCPU"
+		}
 		return c.Value + " vCPUs"
 	case "memory":
 		return c.Value + " MiB of memory"
