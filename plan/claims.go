@@ -16,18 +16,7 @@ import (
 // claim fails only when its NUMA cells do not fit; vCPUs, memory and disk are placement's to grant. See
 // claims_zed.go for the release that it follows.
 func Claims(line []byte) ([]byte, error) {
-	var q struct {
-		ID    string         `json:"id"`
-		Input claimsQuestion `json:"input"`
-	}
-	if err := json.Unmarshal(line, &q); err != nil {
-		return nil, fmt.Errorf("question: %w", err)
-	}
-	output, err := q.Input.answer()
-	if err != nil {
-		return nil, fmt.Errorf("question %s: %w", q.ID, err)
-	}
-	return json.Marshal(map[string]any{"id": q.ID, "output": output})
+	return reply(line, (*claimsQuestion).answer)
 }
 
 type claimsQuestion struct {

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -17,18 +16,15 @@ import (
 // numa or fit; input.placed may list guests on the host, {"id", "topology"}, of which one might be
 // moved.
 func ExplainNUMA(line []byte) (string, error) {
-	var q struct {
-		ID    string       `json:"id"`
-		Input numaQuestion `json:"input"`
-	}
-	if err := json.Unmarshal(line, &q); err != nil {
-		return "", fmt.Errorf("question: %w", err)
-	}
-	text, err := q.Input.explain()
+	id, q, err := read[numaQuestion](line)
 	if err != nil {
-		return "", fmt.Errorf("question %s: %w", q.ID, err)
+		return "", err
 	}
-	return q.ID + ": " + text, nil
+	text, err := q.explain()
+	if err != nil {
+		return "", fmt.Errorf("question %s: %w", id, err)
+	}
+	return id + ": " + text, nil
 }
 
 func (q *numaQuestion) explain() (string, error) {

@@ -20,18 +20,7 @@ import (
 // Nova's configuration by section. The answer is {"id", "output"} with host_numa_topology (null when
 // the host has no cells), vcpu_available and pcpu_available.
 func HostTopology(line []byte) ([]byte, error) {
-	var q struct {
-		ID    string       `json:"id"`
-		Input hostQuestion `json:"input"`
-	}
-	if err := json.Unmarshal(line, &q); err != nil {
-		return nil, fmt.Errorf("question: %w", err)
-	}
-	output, err := q.Input.answer()
-	if err != nil {
-		return nil, fmt.Errorf("question %s: %w", q.ID, err)
-	}
-	return json.Marshal(map[string]any{"id": q.ID, "output": output})
+	return reply(line, (*hostQuestion).answer)
 }
 
 type hostQuestion struct {

@@ -19,18 +19,7 @@ import (
 // constraints, parse_cpu_spec, format_cpu_spec or reserved_huge_pages. The answer is {"id", "output"}, where an
 // error of the request is {"error": {"class", "message"}} in the place of the value.
 func NUMA(line []byte) ([]byte, error) {
-	var q struct {
-		ID    string       `json:"id"`
-		Input numaQuestion `json:"input"`
-	}
-	if err := json.Unmarshal(line, &q); err != nil {
-		return nil, fmt.Errorf("question: %w", err)
-	}
-	output, err := q.Input.answer()
-	if err != nil {
-		return nil, fmt.Errorf("question %s: %w", q.ID, err)
-	}
-	return json.Marshal(map[string]any{"id": q.ID, "output": output})
+	return reply(line, (*numaQuestion).answer)
 }
 
 type numaQuestion struct {
