@@ -1,143 +1,15 @@
 package compute
 
 import (
+	"errors"
 	"fmt"
-	"math"
-	"sync"
+	"strings"
 
-	"compute-agent/virt"
+	"compute-agent/numa"
 )
 
-// Capacity says how much of the host servers may claim. A ratio of zero means its default. The
-// names and defaults are Nova's.
-type Capacity struct {
-	CPUAllocationRatio    float64 // claimed vCPUs per online logical CPU; default 4.0
-	RAMAllocationRatio    float64 // default 1.0
-	DiskAllocationRatio   float64 // default 1.0
-	ReservedHostCPUs      int
-	ReservedHostMemoryMiB int // reserved_host_memory_mb; DefaultReservedMemoryMiB is Nova's default
-	ReservedHostDiskMiB   int // reserved_host_disk_mb
-}
-
-// DefaultReservedMemoryMiB is Nova's default of reserved_host_memory_mb.
-const DefaultReservedMemoryMiB = 512
-
-func (c Capacity) withDefaults() Capacity {
-	for ratio, def := range map[*float64]float64{&c.CPUAllocationRatio: 4, &c.RAMAllocationRatio: 1, &c.DiskAllocationRatio: 1} {
-		if *ratio == 0 {
-			*ratio = def
-		}
-	}
-	return c
-}
-
-// resource is one row of the ledger.
-type resource struct {
-	name, unit      string
-	total, reserved int
-	ratio           float64
-}
-
-// limit is how much may be claimed in all: (total - reserved) * ratio, as placement counts.
-func (r resource) limit() int {
-	return int(math.Floor(float64(max(0, r.total-r.reserved)) * r.ratio))
-}
-
-// ledger counts what servers claim of the host. Its lock is short: nothing is done under it but
-// sums. The store has the same claims; the ledger is what decides.
-type ledger struct {
-	capacity Capacity
-
-	mu     sync.Mutex
-	known  bool // the host's size
-	totals Claim
-	claims map[string]Claim
-	used   Claim
-}
-
-func newLedger(c Capacity) *ledger {
-	return &ledger{capacity: c.withDefaults(), claims: map[string]Claim{}}
-}
-
-// size tells the ledger how large the host is.
-func (l *ledger) size(h virt.Host, st Storage) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.known = true
-	l.totals = Claim{VCPUs: h.CPUs, MemoryMiB: int(h.MemoryMiB), DiskGiB: int(st.TotalBytes >> 30)}
-}
-
-// restore puts a stored claim into the ledger, also where the host has become too small for it.
-func (l *ledger) restore(c Claim) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.put(c)
-}
-
-// take adds a claim, or says which resource is short: how much was asked and how much is free. A
-// server that has a claim keeps the old one and needs room only for the difference.
-func (l *ledger) take(c Claim) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.known {
-		return &Failure{Kind: ErrUnavailable, Reason: "the size of the host is not known yet"}
-	}
-	for i, r := range l.resources() {
-		asked := c.amounts()[i]
-		free := r.limit() - l.used.amounts()[i] + l.claims[c.ServerID].amounts()[i]
-		if asked > free {
-			return &Failure{Kind: ErrNoCapacity, Field: r.name, Reason: fmt.Sprintf(
-				"%d %s asked, %d free (the host has %d, %d reserved, allocation ratio %g, %d claimed)",
-				asked, r.unit, max(0, free), r.total, r.reserved, r.ratio, l.used.amounts()[i])}
-		}
-	}
-	l.put(c)
-	return nil
-}
-
-// release frees a server's claim; one that has none is fine.
-func (l *ledger) release(serverID string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.drop(serverID)
-}
-
-// state returns the host's totals and the sum of all claims.
-func (l *ledger) state() (totals, used Claim) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.totals, l.used
-}
-
-func (l *ledger) put(c Claim) {
-	l.drop(c.ServerID)
-	l.claims[c.ServerID] = c
-	l.used.VCPUs += c.VCPUs
-	l.used.MemoryMiB += c.MemoryMiB
-	l.used.DiskGiB += c.DiskGiB
-}
-
-func (l *ledger) drop(serverID string) {
-	c := l.claims[serverID]
-	delete(l.claims, serverID)
-	l.used.VCPUs -= c.VCPUs
-	l.used.MemoryMiB -= c.MemoryMiB
-	l.used.DiskGiB -= c.DiskGiB
-}
-
-// resources are the ledger's rows, in the order of Claim.amounts.
-func (l *ledger) resources() [3]resource {
-	c := l.capacity
-	return [3]resource{
-		{"vCPU", "vCPUs", l.totals.VCPUs, c.ReservedHostCPUs, c.CPUAllocationRatio},
-		{"memory", "MiB", l.totals.MemoryMiB, c.ReservedHostMemoryMiB, c.RAMAllocationRatio},
-		{"disk", "GiB", l.totals.DiskGiB, (c.ReservedHostDiskMiB + 1023) / 1024, c.DiskAllocationRatio},
-	}
-}
-
-func (c Claim) amounts() [3]int { return [3]int{c.VCPUs, c.MemoryMiB, c.DiskGiB} }
-
-// claimOf is what a server of the flavor takes. A flavor without a disk size gets the image's.
+// claimOf is what a server of the flavor takes, its place still open. A flavor without a disk size gets
+// the image's.
 func claimOf(serverID string, f Flavor, img Image) Claim {
 	disk := f.DiskGiB
 	if disk == 0 {
@@ -148,3 +20,43 @@ func claimOf(serverID string, f Flavor, img Image) Claim {
 
 // gibibytes rounds up.
 func gibibytes(bytes int64) int { return int((bytes + 1<<30 - 1) >> 30) }
+
+// numaRequest is what a server asks of the host's NUMA cells, by its flavor and its image.
+func numaRequest(s Server) numa.Request {
+	return numa.Request{VCPUs: s.Flavor.VCPUs, MemoryMiB: s.Flavor.MemoryMiB, ExtraSpecs: s.Flavor.ExtraSpecs, Properties: s.Image.Properties}
+}
+
+// checkNUMA says whether what a server asks for makes sense on any host at all.
+func checkNUMA(r numa.Request) error {
+	_, err := r.Constraints()
+	if err == nil {
+		_, err = r.Topologies(true)
+	}
+	return refused(err)
+}
+
+// refused turns an error of package numa into one that names the flavor or the image. The cause, which has Nova's
+// name for it, stays within reach of errors.As.
+func refused(err error) error {
+	var wrong *numa.Error
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	field := "flavorRef"
+	if strings.HasPrefix(wrong.Key, "hw_") {
+		field = "imageRef"
+	}
+	return &Failure{Kind: errors.Join(ErrInvalid, wrong), Field: field, Reason: wrong.Error()}
+}
+
+// noRoom says why a guest does not fit into the host's cells, in one line.
+func noRoom(host numa.Host, r numa.Request, opt numa.Options, others []numa.Placed) error {
+	why, err := numa.Explain(host, r, opt, others)
+	if err != nil {
+		return refused(err)
+	}
+	if why == nil { // others have left meanwhile
+		return &Failure{Kind: ErrNoCapacity, Field: "NUMA", Reason: "no room at that moment; try again"}
+	}
+	return &Failure{Kind: ErrNoCapacity, Field: "NUMA", Reason: fmt.Sprintf("the guest's cells do not fit: %v", why)}
+}

@@ -7,12 +7,12 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"compute-agent/virt"
+	"compute-agent/numa"
 )
 
 func testLedger() *ledger {
 	l := newLedger(Capacity{ReservedHostMemoryMiB: 512, ReservedHostDiskMiB: 1500})
-	l.size(virt.Host{CPUs: 2, MemoryMiB: 4096}, Storage{TotalBytes: 100 << 30})
+	l.size(hostSize{vcpus: 2, memoryMiB: 4096, diskGiB: 100})
 	return l
 }
 
@@ -28,7 +28,7 @@ func TestLedgerSaysWhatIsShort(t *testing.T) {
 		{"disk", Claim{DiskGiB: 99}, "disk: 99 GiB asked, 98 free (the host has 100, 2 reserved, allocation ratio 1, 0 claimed)"},
 	} {
 		c.claim.ServerID = c.name
-		err := testLedger().take(c.claim)
+		_, err := testLedger().take(c.claim, numa.Request{})
 		if got := errorText(err); got != c.want || (err != nil && !errors.Is(err, ErrNoCapacity)) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
@@ -43,7 +43,7 @@ func errorText(err error) string {
 }
 
 func TestLedgerBeforeTheHostIsKnown(t *testing.T) {
-	if err := newLedger(Capacity{}).take(Claim{ServerID: "a"}); !errors.Is(err, ErrUnavailable) {
+	if _, err := newLedger(Capacity{}).take(Claim{ServerID: "a"}, numa.Request{}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("error %v, want unavailable", err)
 	}
 }
@@ -51,15 +51,15 @@ func TestLedgerBeforeTheHostIsKnown(t *testing.T) {
 func TestLedgerKeepsStoredClaimsOfAHostThatShrank(t *testing.T) {
 	l := testLedger()
 	l.restore(Claim{ServerID: "old", VCPUs: 100})
-	if err := l.take(Claim{ServerID: "new", VCPUs: 1}); !errors.Is(err, ErrNoCapacity) {
+	if _, err := l.take(Claim{ServerID: "new", VCPUs: 1}, numa.Request{}); !errors.Is(err, ErrNoCapacity) {
 		t.Errorf("error %v, want no capacity", err)
 	}
 	l.release("old")
 	l.release("old")
-	if err := l.take(Claim{ServerID: "new", VCPUs: 8}); err != nil {
+	if _, err := l.take(Claim{ServerID: "new", VCPUs: 8}, numa.Request{}); err != nil {
 		t.Error(err)
 	}
-	if err := l.take(Claim{ServerID: "new", VCPUs: 8}); err != nil {
+	if _, err := l.take(Claim{ServerID: "new", VCPUs: 8}, numa.Request{}); err != nil {
 		t.Errorf("the same claim again: %v", err)
 	}
 }
@@ -72,7 +72,7 @@ func TestLedgerNeverOversells(t *testing.T) {
 		wg.Go(func() {
 			id := fmt.Sprint(i)
 			for range 200 {
-				if l.take(Claim{ServerID: id, VCPUs: 1, MemoryMiB: 1}) != nil {
+				if _, err := l.take(Claim{ServerID: id, VCPUs: 1, MemoryMiB: 1}, numa.Request{}); err != nil {
 					continue
 				}
 				n := live.Add(1)
@@ -87,7 +87,7 @@ func TestLedgerNeverOversells(t *testing.T) {
 	if most.Load() > 8 || most.Load() == 0 {
 		t.Errorf("%d claims at once, of 8", most.Load())
 	}
-	if _, used := l.state(); used != (Claim{}) {
-		t.Errorf("left in the ledger: %+v", used)
+	if b := l.balance(); b.used != (amounts{}) || b.sum != (Claim{}) {
+		t.Errorf("left in the ledger: %+v", b)
 	}
 }

@@ -90,8 +90,12 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	if err := on.checkProperties(s); err != nil {
 		return s, err
 	}
-	claim := claimOf(s.ID, flavor, img)
-	if err := m.ledger.take(claim); err != nil {
+	asks := numaRequest(s)
+	if err := checkNUMA(asks); err != nil {
+		return s, err
+	}
+	claim, err := m.ledger.take(claimOf(s.ID, flavor, img), asks)
+	if err != nil {
 		return s, err
 	}
 	if s, err = tx.InsertServer(s); err != nil {

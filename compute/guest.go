@@ -22,7 +22,7 @@ func (m *Manager) hostInfo() (virt.Host, Storage, error) {
 // machine is what Specs depend on beside their servers.
 func (m *Manager) machine() (machine, error) {
 	host, storage, err := m.hostInfo()
-	return machine{host: host, storage: storage, guests: m.opt.Guests, version: m.opt.Version}, err
+	return machine{host: host, storage: storage, guests: m.opt.Guests, version: m.opt.Version, numa: m.opt.Capacity.NUMA}, err
 }
 
 // learnHost asks driver and file system how large the host is, and tells the ledger.
@@ -38,11 +38,34 @@ func (m *Manager) learnHost() (virt.Host, Storage, error) {
 	if err != nil {
 		return virt.Host{}, Storage{}, err
 	}
-	m.ledger.size(host, storage)
+	if err := m.sizeLedger(host, storage); err != nil {
+		return virt.Host{}, Storage{}, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.host, m.storage = host, storage
 	return host, storage, nil
+}
+
+// sizeLedger tells the ledger what the host has. The first time, a configuration that is not one for this host is
+// an error; later a part of the host may have gone, and the rest goes on.
+func (m *Manager) sizeLedger(host virt.Host, storage Storage) error {
+	c := m.ledger.capacity
+	size, err := c.measure(host, storage)
+	if err != nil {
+		if m.ledger.sized() {
+			m.log.Warn("the hypervisor describes the host in a way that cannot be true; what it said before counts", "error", err)
+			return nil
+		}
+		m.log.Warn("the hypervisor describes the host in a way that cannot be true; no server gets NUMA cells", "error", err)
+	}
+	if !m.ledger.sized() {
+		if err := c.checkHost(host, size, m.ledger.pinned()); err != nil {
+			return err
+		}
+	}
+	m.ledger.size(size)
+	return nil
 }
 
 // createGuest makes a server's guest, its vCPUs stopped. One with its ID that is there already, from
@@ -52,6 +75,7 @@ func (m *Manager) createGuest(s Server) error {
 	if err != nil {
 		return err
 	}
+	on.placed, on.cells = m.ledger.place(s.ID)
 	spec, err := buildSpec(s, m.disks.Files(s), on)
 	if err != nil {
 		return err

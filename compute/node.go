@@ -29,13 +29,12 @@ func (m *Manager) Node(ctx context.Context) (Node, error) {
 		host, storage = m.host, m.storage
 		m.mu.Unlock()
 	}
-	totals, used := m.ledger.state()
-	c := m.ledger.capacity
+	b, c := m.ledger.balance(), m.ledger.capacity
 	n := Node{
 		ID: m.opt.NodeID, Host: host, Started: m.started, Up: up,
-		CPUs: totals.VCPUs, CPUsUsed: used.VCPUs,
-		MemoryMiB: totals.MemoryMiB, MemoryMiBUsed: used.MemoryMiB + c.ReservedHostMemoryMiB,
-		DiskGiB: totals.DiskGiB, DiskGiBUsed: used.DiskGiB, DiskGiBFree: int(storage.FreeBytes >> 30),
+		CPUs: b.host.vcpus, CPUsUsed: b.sum.VCPUs,
+		MemoryMiB: b.host.memoryMiB, MemoryMiBUsed: b.sum.MemoryMiB + c.ReservedHostMemoryMiB,
+		DiskGiB: b.host.diskGiB, DiskGiBUsed: b.sum.DiskGiB, DiskGiBFree: int(storage.FreeBytes >> 30),
 		Servers:            len(servers),
 		CPUAllocationRatio: c.CPUAllocationRatio, RAMAllocationRatio: c.RAMAllocationRatio, DiskAllocationRatio: c.DiskAllocationRatio,
 	}

@@ -3,6 +3,8 @@ package compute
 import (
 	"encoding/json"
 	"time"
+
+	"compute-agent/numa"
 )
 
 // OperationKind names what is done to a server.
@@ -44,7 +46,10 @@ type Operation struct {
 // the guest is gone.
 type Claim struct {
 	ServerID  string
-	VCPUs     int
+	VCPUs     int // all of the server's, those that are pinned too
 	MemoryMiB int
 	DiskGiB   int
+	// NUMA is where its vCPUs and memory were placed when it was created: until the server is gone it
+	// runs there and nowhere else. nil for a server that may run anywhere.
+	NUMA *numa.Guest
 }

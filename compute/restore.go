@@ -2,9 +2,11 @@ package compute
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"compute-agent/numa"
 	"compute-agent/virt"
 )
 
@@ -103,7 +105,13 @@ func (m *Manager) Start(ctx context.Context) error {
 	m.mu.Lock()
 	m.started = m.now()
 	m.mu.Unlock()
-	if _, _, err := m.learnHost(); err != nil {
+	if err := m.restoreClaims(ctx); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	var wrong *numa.Error
+	if _, _, err := m.learnHost(); errors.As(err, &wrong) {
+		return fmt.Errorf("the configuration is not for this host: %w", wrong)
+	} else if err != nil {
 		m.log.Warn("the hypervisor does not answer yet", "error", err)
 	}
 	// Before the listing, so that no change falls between the two.
@@ -112,15 +120,23 @@ func (m *Manager) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	for _, c := range in.claims {
-		m.ledger.restore(c)
-	}
 	verdicts := plan(in, m.opt.Policy)
 	if err := m.apply(ctx, verdicts); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	m.spawn(func() { m.watch(events) })
 	return nil
+}
+
+// restoreClaims fills the ledger from the store, before anything else: nothing that is claimed is free.
+func (m *Manager) restoreClaims(ctx context.Context) error {
+	return m.store.View(ctx, func(tx Reader) error {
+		claims, err := tx.Claims()
+		for _, c := range claims {
+			m.ledger.restore(c)
+		}
+		return err
+	})
 }
 
 func (m *Manager) takeInventory(ctx context.Context) (inventory, error) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"compute-agent/blockdev"
+	"compute-agent/numa"
 	"compute-agent/virt"
 )
 
@@ -40,6 +41,9 @@ type machine struct {
 	storage Storage
 	guests  GuestOptions
 	version string
+	numa    numa.Config
+	cells   numa.Host   // the host's, as they are configured
+	placed  *numa.Guest // where the server was placed; nil for anywhere
 }
 
 // The image properties that a Spec honours, beside those of package blockdev.
@@ -62,10 +66,18 @@ func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
 	if err != nil {
 		return virt.Spec{}, err
 	}
+	cpu, err := m.cpu(s)
+	if err != nil {
+		return virt.Spec{}, err
+	}
+	place, err := placementOf(m.placed, m.cells, numaRequest(s), m.numa)
+	if err != nil {
+		return virt.Spec{}, err
+	}
 	spec := virt.Spec{
 		ID: s.ID, Name: s.GuestName(), Title: s.Name,
 		VirtType: m.host.VirtType, Arch: m.host.Arch, Emulator: m.host.Emulator, Machine: m.machineType(s),
-		VCPUs: s.Flavor.VCPUs, MemoryMiB: uint64(s.Flavor.MemoryMiB), CPU: m.cpu(s.Flavor.VCPUs),
+		VCPUs: s.Flavor.VCPUs, MemoryMiB: uint64(s.Flavor.MemoryMiB), CPU: cpu, Placement: place,
 		Disks: disks, ConsoleLog: files.ConsoleLog,
 		RNG: &virt.RNG{Source: orDefault(m.guests.RNG, "/dev/urandom")}, GuestAgent: true,
 		BalloonPeriod: max(0, orDefault(m.guests.StatsPeriod, 10*time.Second)),
@@ -89,9 +101,15 @@ func (m machine) machineType(s Server) string {
 	return orDefault(s.Image.Properties[propMachineType], orDefault(m.guests.Machine, "pc"))
 }
 
-// cpu is one socket per vCPU, as Nova makes it where nobody asks for a topology.
-func (m machine) cpu(vcpus int) virt.CPU {
-	cpu := virt.CPU{Mode: m.guests.CPUMode, Model: m.guests.CPUModel, Sockets: vcpus, Cores: 1, Threads: 1}
+// cpu is the guest's processor with the best topology within the limits of flavor and image: one socket per
+// vCPU where neither says anything, as in Nova.
+func (m machine) cpu(s Server) (virt.CPU, error) {
+	topologies, err := numaRequest(s).Topologies(true)
+	if err != nil {
+		return virt.CPU{}, refused(err)
+	}
+	best := topologies[0]
+	cpu := virt.CPU{Mode: m.guests.CPUMode, Model: m.guests.CPUModel, Sockets: best.Sockets, Cores: best.Cores, Threads: best.Threads}
 	switch {
 	case cpu.Mode != "":
 	case m.host.VirtType == "kvm":
@@ -104,7 +122,7 @@ func (m machine) cpu(vcpus int) virt.CPU {
 	if cpu.Mode != "custom" {
 		cpu.Model = ""
 	}
-	return cpu
+	return cpu, nil
 }
 
 func layout(s Server, m machine) (blockdev.Layout, error) {

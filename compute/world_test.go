@@ -29,6 +29,7 @@ type world struct {
 	state   string // the state directory
 	blobs   string // the image store's
 	options func(*compute.Options)
+	host    fake.Options
 	wrote   notice // raised after each write to the store
 
 	*compute.Manager // of the agent that runs
@@ -88,11 +89,20 @@ func (w *world) boot(f *fate) {
 	if f == nil {
 		f = newFate()
 	}
+	w.prepare(f)
+	if err := w.Start(w.t.Context()); err != nil && !f.dead() {
+		w.t.Fatal(err)
+	}
+}
+
+// prepare makes an agent that has not started.
+func (w *world) prepare(f *fate) {
+	w.t.Helper()
 	st, err := store.Open(filepath.Join(w.state, "agent.db"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	driver := w.hv.Open(fake.Options{})
+	driver := w.hv.Open(w.host)
 	disks, err := compute.NewFileDisks(filepath.Join(w.state, "instances"), w.blobs, &mortalRunner{cachedPrograms, f})
 	if err != nil {
 		w.t.Fatal(err)
@@ -109,9 +119,6 @@ func (w *world) boot(f *fate) {
 	}
 	w.agent, w.Manager = &agent{manager: m, store: st, driver: driver, fate: f}, m
 	w.seed()
-	if err := m.Start(w.t.Context()); err != nil && !f.dead() {
-		w.t.Fatal(err)
-	}
 }
 
 // seed puts a flavor, an image and a key into the store, past the agent's fate.

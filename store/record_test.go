@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"compute-agent/compute"
+	"compute-agent/internal/cpuset"
+	"compute-agent/numa"
 )
 
 func fullFlavor(id, name string) compute.Flavor {
@@ -29,6 +31,14 @@ func fullKeypair(user, name string) compute.Keypair {
 	return compute.Keypair{UserID: user, Name: name, Type: "ssh", PublicKey: "ssh-ed25519 AAAA", Fingerprint: "00:11", Created: noon}
 }
 
+// fullClaim is a claim of a guest with one cell, in which vCPUs are pinned and float.
+func fullClaim(serverID string) compute.Claim {
+	return compute.Claim{ServerID: serverID, VCPUs: 1, MemoryMiB: 2, DiskGiB: 3, NUMA: &numa.Guest{EmulatorThreads: "isolate", Cells: []numa.GuestCell{
+		{ID: 1, Shared: cpuset.Of(2), Dedicated: cpuset.Of(0, 1), MemoryMiB: 512, PageKiB: 2048, CPUPolicy: "mixed", ThreadPolicy: "require",
+			Pins: []numa.Pin{{VCPU: 0, PCPU: 65}, {VCPU: 1, PCPU: 66}}, Reserved: cpuset.Of(64)},
+	}}}
+}
+
 func fullOperation(id, serverID string) compute.Operation {
 	return compute.Operation{ID: id, ServerID: serverID, Kind: compute.OpCreate, RequestID: "req-1",
 		Args: json.RawMessage(`{"x": 1}`), Step: "disk", Undoing: true, Cause: "full", Started: noon}
@@ -37,7 +47,7 @@ func fullOperation(id, serverID string) compute.Operation {
 // A field that the fixtures do not set is a field whose storing is not tested.
 func TestFixturesSetEveryField(t *testing.T) {
 	for _, v := range []any{fullServer("a"), fullFlavor("1", "tiny"), fullImage("i"), fullKeypair("u", "k"), fullOperation("o", "a"),
-		fullUser("u", "admin"), fullToken("t", "u")} {
+		fullUser("u", "admin"), fullToken("t", "u"), fullClaim("a")} {
 		value := reflect.ValueOf(v)
 		for i := range value.NumField() {
 			name := value.Type().String() + "." + value.Type().Field(i).Name

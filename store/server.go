@@ -82,21 +82,33 @@ func (w writer) DeleteServer(id string) error {
 }
 
 func scanClaim(r row) (c compute.Claim, err error) {
-	err = r.Scan(&c.ServerID, &c.VCPUs, &c.MemoryMiB, &c.DiskGiB)
-	return c, err
+	var place []byte
+	if err = r.Scan(&c.ServerID, &c.VCPUs, &c.MemoryMiB, &c.DiskGiB, &place); err != nil || place == nil {
+		return c, err
+	}
+	return c, decode(place, &c.NUMA)
 }
 
 // Claims implements compute.Reader.
 func (r reader) Claims() ([]compute.Claim, error) {
-	return list(r, "list claims", scanClaim, "SELECT server_id, vcpus, memory_mib, disk_gib FROM claims ORDER BY seq")
+	return list(r, "list claims", scanClaim, "SELECT server_id, vcpus, memory_mib, disk_gib, numa FROM claims ORDER BY seq")
 }
 
 // PutClaim implements compute.Writer. ErrNotFound if there is no such server.
 func (w writer) PutClaim(c compute.Claim) error {
 	subject := "claim of server " + c.ServerID
-	_, err := w.exec(`INSERT INTO claims (server_id, vcpus, memory_mib, disk_gib) VALUES (?, ?, ?, ?)
-		ON CONFLICT (server_id) DO UPDATE SET vcpus = excluded.vcpus, memory_mib = excluded.memory_mib, disk_gib = excluded.disk_gib`,
-		c.ServerID, c.VCPUs, c.MemoryMiB, c.DiskGiB)
+	var place any // NULL
+	if c.NUMA != nil {
+		text, err := encode(c.NUMA)
+		if err != nil {
+			return fmt.Errorf("%s: %w", subject, err)
+		}
+		place = text
+	}
+	_, err := w.exec(`INSERT INTO claims (server_id, vcpus, memory_mib, disk_gib, numa) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (server_id) DO UPDATE SET vcpus = excluded.vcpus, memory_mib = excluded.memory_mib,
+			disk_gib = excluded.disk_gib, numa = excluded.numa`,
+		c.ServerID, c.VCPUs, c.MemoryMiB, c.DiskGiB, place)
 	if isDangling(err) {
 		return missing("server " + c.ServerID)
 	}

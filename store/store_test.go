@@ -21,7 +21,7 @@ var noon = time.Date(2025, 3, 4, 12, 0, 0, 123456789, time.UTC)
 // fullServer is a server with every field set but its number.
 func fullServer(id string) compute.Server {
 	return compute.Server{
-		ID: id, Name: "web \"<1>\" ü", Description: "front", UserID: "u", ProjectID: "p", UserName: "user", ProjectName: "project",
+		ID: id, GuestNames: "guest-%x", Name: "web \"<1>\" ü", Description: "front", UserID: "u", ProjectID: "p", UserName: "user", ProjectName: "project",
 		VM: compute.Active, Task: compute.TaskPausing, Power: virt.PowerRunning,
 		Flavor: fullFlavor("1", "tiny"), ImageID: "img",
 		Image:    compute.ImageRef{Name: "cirros", Checksum: "abc", Format: "qcow2", Properties: map[string]string{"hw_disk_bus": "virtio"}},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"compute-agent/compute"
+	"compute-agent/internal/cpuset"
 
 	"github.com/spf13/pflag"
 )
@@ -55,6 +56,9 @@ type Config struct {
 	ReservedCPUs                  int
 	ReservedMemoryMiB             int
 	ReservedDiskMiB               int
+	CPUSharedSet, CPUDedicatedSet *cpuset.Set // nil: not set
+	ReservedHugePages             []map[string]string
+	PackNUMACells                 bool
 	MaxConcurrentBuilds           int
 
 	ShutdownTimeout       time.Duration
@@ -172,7 +176,7 @@ func (c *Config) guestKeys() []key {
 func (c *Config) resourceKeys() []key {
 	return []key{
 		{name: "cpu_allocation_ratio", initial: "4.0", value: number(&c.CPURatio, 0.01, 1000),
-			doc: "vCPUs that may be claimed for each CPU of the host."},
+			doc: "vCPUs that may be claimed for each CPU that they may float on. Pinned vCPUs have a CPU each."},
 		{name: "ram_allocation_ratio", initial: "1.0", value: number(&c.RAMRatio, 0.01, 1000),
 			doc: "Memory that may be claimed, as a multiple of the host's."},
 		{name: "disk_allocation_ratio", initial: "1.0", value: number(&c.DiskRatio, 0.01, 1000),
@@ -183,6 +187,17 @@ func (c *Config) resourceKeys() []key {
 			doc: "MiB of memory kept back for the host."},
 		{name: "reserved_host_disk_mb", initial: "0", value: whole(&c.ReservedDiskMiB, 0, 1<<40),
 			doc: "MiB of disk kept back for the host."},
+		{name: "cpu_shared_set", initial: "", value: cpuSet(&c.CPUSharedSet),
+			doc: "CPUs that vCPUs float on, and emulator threads with hw:emulator_threads_policy=share: 4-12,^8,15.\n" +
+				"Empty: all, or none if cpu_dedicated_set is given."},
+		{name: "cpu_dedicated_set", initial: "", value: cpuSet(&c.CPUDedicatedSet),
+			doc: "CPUs that vCPUs are pinned to, one to one (hw:cpu_policy=dedicated). Empty: guests are pinned to any CPU\n" +
+				"that others float on too, or to none if cpu_shared_set is given."},
+		{name: "reserved_huge_pages", initial: "", value: reservedPages(&c.ReservedHugePages),
+			doc: "Huge pages kept back from guests, of each node and size: node:0,size:2048,count:64; more after a\n" +
+				"semicolon. The size is in KiB or has a unit (2MB, 1GB)."},
+		{name: "packing_host_numa_cells_allocation_strategy", initial: "false", value: truth(&c.PackNUMACells),
+			doc: "Fill the host's NUMA cells one after the other. Otherwise guests are spread over them."},
 	}
 }
 
@@ -333,6 +348,8 @@ func (c *Config) check() error {
 	}
 	rule((c.TLSCert == "") != (c.TLSKey == ""), "tls_cert and tls_key: give both or neither")
 	rule((c.CPUMode == "custom") != (c.CPUModel != ""), "cpu_model: goes with cpu_mode custom, and only with it")
+	rule(c.CPUSharedSet != nil && c.CPUDedicatedSet != nil && c.CPUSharedSet.IntersectLen(*c.CPUDedicatedSet) > 0,
+		"cpu_shared_set and cpu_dedicated_set: have CPUs in common")
 	rule(c.Listen == c.MetricsListen && !strings.HasSuffix(c.Listen, ":0"), "metrics_listen: is the same address as listen")
 	return errors.Join(errs...)
 }

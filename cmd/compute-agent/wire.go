@@ -17,6 +17,7 @@ import (
 	"compute-agent/identity"
 	"compute-agent/image"
 	"compute-agent/internal/command"
+	"compute-agent/numa"
 	"compute-agent/store"
 	"compute-agent/virt"
 	"compute-agent/virt/fake"
@@ -198,11 +199,15 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	if err != nil {
 		return backend{}, err
 	}
+	limits, err := capacity(c)
+	if err != nil {
+		return backend{}, exitError{exitUsage, err}
+	}
 	manager, err := compute.New(compute.Options{
 		Store: a.store, Driver: a.driver, Disks: disks, Blobs: library,
 		NodeID:          nodeID,
 		Version:         readBuild().Version,
-		Capacity:        capacity(c),
+		Capacity:        limits,
 		Guests:          guestOptions(c),
 		Policy:          compute.PowerPolicy(c.PowerSyncPolicy),
 		MaxBuilds:       c.MaxConcurrentBuilds,
@@ -215,7 +220,8 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	return backend{manager, library, compute.NewCatalog(a.store, nil)}, err
 }
 
-func capacity(c *Config) compute.Capacity {
+func capacity(c *Config) (compute.Capacity, error) {
+	reserved, err := numa.ParseReservedPages(c.ReservedHugePages)
 	return compute.Capacity{
 		CPUAllocationRatio:    c.CPURatio,
 		RAMAllocationRatio:    c.RAMRatio,
@@ -223,7 +229,9 @@ func capacity(c *Config) compute.Capacity {
 		ReservedHostCPUs:      c.ReservedCPUs,
 		ReservedHostMemoryMiB: c.ReservedMemoryMiB,
 		ReservedHostDiskMiB:   c.ReservedDiskMiB,
-	}
+		NUMA:                  numa.Config{SharedSet: c.CPUSharedSet, DedicatedSet: c.CPUDedicatedSet, Reserved: reserved},
+		PackCells:             c.PackNUMACells,
+	}, err
 }
 
 // guestOptions says zero as the manager understands it, for which zero is the default.
@@ -245,7 +253,11 @@ func guestOptions(c *Config) compute.GuestOptions {
 }
 
 func (a *agent) startManager(ctx context.Context, core backend) error {
-	if err := core.Start(ctx); err != nil {
+	err := core.Start(ctx)
+	if _, wrong := errors.AsType[*numa.Error](err); wrong {
+		return exitError{exitUsage, err}
+	}
+	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	a.manager = core.Manager

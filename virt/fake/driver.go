@@ -131,7 +131,7 @@ func (d *Driver) describe() virt.Host {
 			Model: "Skylake-Server-IBRS", Vendor: "Intel", Sockets: 1, Cores: d.host.CPUs, Threads: 1,
 			Features: []string{"aes", "avx2", "vmx"},
 		},
-		CPUs: d.host.CPUs, MemoryMiB: d.host.MemoryMiB, FreeMemoryMiB: free, Cells: d.host.Cells,
+		CPUs: d.host.CPUs - d.hv.offline.Len(), MemoryMiB: d.host.MemoryMiB, FreeMemoryMiB: free, Cells: onlineOf(d.host.Cells, d.hv.offline),
 	}
 }
 

@@ -129,5 +129,10 @@ func copySpec(s virt.Spec) virt.Spec {
 		rng := *s.RNG
 		s.RNG = &rng
 	}
+	if s.Placement != nil {
+		place := *s.Placement
+		place.VCPUs, place.Cells = slices.Clone(place.VCPUs), slices.Clone(place.Cells)
+		s.Placement = &place
+	}
 	return s
 }

@@ -30,6 +30,7 @@ type Hypervisor struct {
 	lost    bool // no driver reaches it
 	faults  []*Injection
 	calls   map[string]int
+	offline cpuset.Set // logical CPUs
 }
 
 // NewHypervisor returns a hypervisor without guests.
@@ -56,7 +57,9 @@ type Options struct {
 	VirtType  string      // "kvm" or "qemu"; default "qemu"
 	CPUs      int         // default 16
 	MemoryMiB uint64      // default 65,536; a guest larger than it is refused with ErrNoCapacity
-	Cells     []virt.Cell // NUMA nodes; default one with all CPUs and memory
+	// Cells are the NUMA nodes, whose sums are then CPUs and MemoryMiB; see the function Cells. Default
+	// one with all of both.
+	Cells []virt.Cell
 }
 
 func (o Options) withDefaults() Options {
@@ -66,6 +69,13 @@ func (o Options) withDefaults() Options {
 	if o.VirtType == "" {
 		o.VirtType = "qemu"
 	}
+	if o.Cells != nil {
+		o.CPUs, o.MemoryMiB = 0, 0
+	}
+	for _, c := range o.Cells {
+		o.CPUs += len(c.CPUs)
+		o.MemoryMiB += uint64(c.MemoryKiB / 1024)
+	}
 	if o.CPUs == 0 {
 		o.CPUs = 16
 	}
@@ -73,18 +83,9 @@ func (o Options) withDefaults() Options {
 		o.MemoryMiB = 65536
 	}
 	if o.Cells == nil {
-		o.Cells = []virt.Cell{oneCell(o.CPUs, int(o.MemoryMiB)*1024)}
+		o.Cells = oneCell(o.CPUs, int(o.MemoryMiB))
 	}
 	return o
-}
-
-// oneCell is a host without NUMA: one node, one thread a core, no huge pages.
-func oneCell(cpus, memoryKiB int) virt.Cell {
-	cell := virt.Cell{MemoryKiB: memoryKiB, Pages: map[int]int{4: memoryKiB / 4}, Distances: map[int]int{0: 10}}
-	for id := range cpus {
-		cell.CPUs = append(cell.CPUs, virt.CellCPU{ID: id, Siblings: cpuset.Of(id)})
-	}
-	return cell
 }
 
 // lostEvents is how many events a reader may fall behind before it is told to list the guests.

@@ -1,0 +1,139 @@
+package compute
+
+import (
+	"fmt"
+
+	"compute-agent/internal/cpuset"
+	"compute-agent/numa"
+	"compute-agent/virt"
+)
+
+// placementOf says where a guest runs on the host: placed is what its claim got when the server was
+// created, nil for one that may run anywhere; host are the cells as they are configured now. The
+// rules are Nova's (_get_guest_numa_config of its libvirt driver): a pinned vCPU runs on its pCPU, one that
+// floats in a guest with cells on the shared CPUs of its host cell. It is pure.
+func placementOf(placed *numa.Guest, host numa.Host, r numa.Request, c numa.Config) (*virt.Placement, error) {
+	if placed == nil {
+		return floating(host, c), nil
+	}
+	p := &virt.Placement{VCPUs: make([]cpuset.Set, r.VCPUs)}
+	for i := range placed.Cells {
+		cell := host.Cell(placed.Cells[i].ID)
+		if cell == nil {
+			return nil, lostPlace("host cell %d is gone", placed.Cells[i].ID)
+		}
+		if err := spread(p.VCPUs, &placed.Cells[i], cell); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if p.Realtime, _, err = r.RealtimeVCPUs(); err != nil {
+		return nil, refused(err)
+	}
+	if p.Locked, _, err = r.LockedMemory(); err != nil {
+		return nil, refused(err)
+	}
+	if !p.Realtime.Empty() {
+		p.Locked, p.Unshared = true, true // no page of it may have to be fetched
+	}
+	p.Emulator = emulator(placed, host, p, c)
+	p.Cells = guestCells(placed, host)
+	return p, nil
+}
+
+// floating is the place of a guest without cells: the shared CPUs where the operator has named some.
+func floating(host numa.Host, c numa.Config) *virt.Placement {
+	if c.SharedSet == nil {
+		return nil
+	}
+	return &virt.Placement{Floating: shared(host, c)}
+}
+
+// shared is cpu_shared_set as far as it is online.
+func shared(host numa.Host, c numa.Config) cpuset.Set {
+	if len(host.Cells) == 0 {
+		return *c.SharedSet
+	}
+	var s cpuset.Set
+	for i := range host.Cells {
+		s = s.Union(host.Cells[i].Shared)
+	}
+	return s
+}
+
+// spread writes the CPUs of a guest cell's vCPUs into vcpus.
+func spread(vcpus []cpuset.Set, guest *numa.GuestCell, cell *numa.HostCell) error {
+	for _, pin := range guest.Pins {
+		if pin.VCPU < len(vcpus) {
+			vcpus[pin.VCPU] = cpuset.Of(pin.PCPU)
+		}
+	}
+	for vcpu := range guest.Shared.All {
+		if cell.Shared.Empty() {
+			return lostPlace("host cell %d has no CPUs for vCPUs that float any more", cell.ID)
+		}
+		if vcpu < len(vcpus) {
+			vcpus[vcpu] = cell.Shared
+		}
+	}
+	return nil
+}
+
+// lostPlace says why a server cannot run where it was placed: for its operator to put right.
+func lostPlace(format string, args ...any) error {
+	return &Failure{Kind: ErrNoCapacity, Field: "NUMA", Reason: "the server's place on the host is not there: " + fmt.Sprintf(format, args...)}
+}
+
+// emulator is the CPUs of the hypervisor's own threads: by default wherever the guest's vCPUs run that are not
+// in real time.
+func emulator(placed *numa.Guest, host numa.Host, p *virt.Placement, c numa.Config) cpuset.Set {
+	var cpus cpuset.Set
+	switch {
+	case placed.EmulatorThreads == numa.EmulatorIsolate:
+		for i := range placed.Cells {
+			cpus = cpus.Union(placed.Cells[i].Reserved)
+		}
+	case placed.EmulatorThreads == numa.EmulatorShare && c.SharedSet != nil:
+		return shared(host, c)
+	default:
+		for vcpu, on := range p.VCPUs {
+			if !p.Realtime.Has(vcpu) {
+				cpus = cpus.Union(on)
+			}
+		}
+	}
+	return cpus
+}
+
+// guestCells are the cells that the guest sees, as far from each other as the host cells that they lie in.
+func guestCells(placed *numa.Guest, host numa.Host) []virt.GuestCell {
+	cells := make([]virt.GuestCell, len(placed.Cells))
+	for i := range placed.Cells {
+		g := &placed.Cells[i]
+		cells[i] = virt.GuestCell{VCPUs: g.VCPUs(), MemoryMiB: uint64(g.MemoryMiB), HostCell: g.ID}
+		if isHuge(g.PageKiB) {
+			cells[i].PageKiB = g.PageKiB
+		}
+		if len(placed.Cells) > 1 {
+			cells[i].Distances = distances(placed, host, g.ID)
+		}
+	}
+	return cells
+}
+
+// distances are those from one host cell to all that the guest lies in; nil where the host does not say.
+func distances(placed *numa.Guest, host numa.Host, from int) []int {
+	cell := host.Cell(from)
+	if len(cell.Distances) != len(host.Cells) {
+		return nil
+	}
+	list := make([]int, len(placed.Cells))
+	for i := range placed.Cells {
+		for j := range host.Cells {
+			if host.Cells[j].ID == placed.Cells[i].ID {
+				list[i] = cell.Distances[j]
+			}
+		}
+	}
+	return list
+}
