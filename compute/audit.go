@@ -70,6 +70,7 @@ func (m *Manager) audit() {
 			}
 		}
 	}
+	m.auditClaims(in)
 }
 
 // firstSeen says whether an unknown guest has not been reported before.

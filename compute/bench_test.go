@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 
 	"compute-agent/compute"
+	"compute-agent/internal/cpuset"
+	"compute-agent/numa"
 	"compute-agent/store"
 	"compute-agent/virt"
 	"compute-agent/virt/fake"
@@ -42,6 +44,28 @@ func BenchmarkList1000(b *testing.B) {
 	}
 }
 
+// BenchmarkAudit500Pinned compares 500 pinned servers with their claims and their guests.
+func BenchmarkAudit500Pinned(b *testing.B) {
+	st, driver, disks := guestsOn(b, fake.Options{Cells: fake.Cells(8, fake.CellShape{Cores: 80, Threads: 2, MemoryMiB: 1 << 17})}, 500, pinnedPlace)
+	m := startOn(b, st, driver, disks)
+	defer func() { _ = m.Close(context.Background()) }()
+	lists := driver.Hypervisor().Calls("Guests")
+	for b.Loop() {
+		m.Audit()
+	}
+	if calls := driver.Hypervisor().Calls("Guests") - lists; calls != b.N {
+		b.Errorf("%d listings of the guests for %d audits", calls, b.N)
+	}
+}
+
+// pinnedPlace pins guest i to one pCPU.
+func pinnedPlace(i int) *numa.Guest {
+	const perCell = 63
+	cell := numa.GuestCell{ID: i / perCell, Dedicated: cpuset.Of(0), MemoryMiB: 64, CPUPolicy: numa.PolicyDedicated,
+		Pins: []numa.Pin{{VCPU: 0, PCPU: i/perCell*160 + i%perCell}}}
+	return &numa.Guest{Cells: []numa.GuestCell{cell}}
+}
+
 func startOn(b *testing.B, st *store.Store, driver *fake.Driver, disks compute.Disks) *compute.Manager {
 	b.Helper()
 	m, err := compute.New(compute.Options{Store: st, Driver: driver, Disks: disks})
@@ -57,12 +81,18 @@ func startOn(b *testing.B, st *store.Store, driver *fake.Driver, disks compute.D
 // manyGuests is a store with servers that run, and a hypervisor with their guests.
 func manyGuests(b *testing.B) (*store.Store, *fake.Driver, compute.Disks) {
 	b.Helper()
+	return guestsOn(b, fake.Options{CPUs: manyServers}, manyServers, func(int) *numa.Guest { return nil })
+}
+
+// guestsOn is the same on a host, each server with the place that place says.
+func guestsOn(b *testing.B, host fake.Options, n int, place func(i int) *numa.Guest) (*store.Store, *fake.Driver, compute.Disks) {
+	b.Helper()
 	dir := b.TempDir()
 	st, err := store.Open(filepath.Join(dir, "agent.db"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	driver := fake.New(fake.Options{CPUs: manyServers})
+	driver := fake.New(host)
 	b.Cleanup(func() {
 		if err := errors.Join(driver.Close(), st.Close()); err != nil {
 			b.Error(err)
@@ -73,7 +103,7 @@ func manyGuests(b *testing.B) (*store.Store, *fake.Driver, compute.Disks) {
 		b.Fatal(err)
 	}
 	err = st.Update(b.Context(), func(tx compute.Writer) error {
-		for i := range manyServers {
+		for i := range n {
 			s, err := tx.InsertServer(compute.Server{
 				ID: uuid.NewString(), Name: fmt.Sprintf("server %d", i), VM: compute.Active, Power: virt.PowerRunning,
 				Flavor: compute.Flavor{ID: "1", Name: "m1.tiny", VCPUs: 1, MemoryMiB: 64}, Launched: time.Now(),
@@ -83,7 +113,7 @@ func manyGuests(b *testing.B) (*store.Store, *fake.Driver, compute.Disks) {
 			}
 			spec := virt.Spec{ID: s.ID, Name: s.GuestName(), VirtType: "qemu", Arch: "x86_64", Machine: "pc", VCPUs: 1, MemoryMiB: 64,
 				CPU: virt.CPU{Mode: "none", Sockets: 1, Cores: 1, Threads: 1}}
-			err = errors.Join(tx.PutClaim(compute.Claim{ServerID: s.ID, VCPUs: 1, MemoryMiB: 64}),
+			err = errors.Join(tx.PutClaim(compute.Claim{ServerID: s.ID, VCPUs: 1, MemoryMiB: 64, NUMA: place(i)}),
 				driver.Create(b.Context(), spec), driver.Start(b.Context(), s.ID))
 			if err != nil {
 				return err

@@ -54,7 +54,8 @@ type hostSize struct {
 	reserved  int // of that: MiB kept back by reserved_huge_pages
 	diskGiB   int
 	cells     numa.Host // nothing in use
-	missing   cpuset.Set
+	online    cpuset.Set
+	missing   cpuset.Set // CPUs that the configuration names and that are not online
 }
 
 // The rows of the ledger.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"compute-agent/numa"
 	"compute-agent/virt"
 )
 
@@ -63,6 +64,8 @@ func (m *Manager) sizeLedger(host virt.Host, storage Storage) error {
 		if err := c.checkHost(host, size, m.ledger.pinned()); err != nil {
 			return err
 		}
+	} else if !size.online.Equal(m.ledger.balance().host.online) {
+		m.spawn(m.audit) // CPUs came or went: it tells whom that concerns
 	}
 	m.ledger.size(size)
 	return nil
@@ -84,7 +87,7 @@ func (m *Manager) createGuest(s Server) error {
 	defer cancel()
 	err = m.driver.Create(ctx, spec)
 	if !errors.Is(err, virt.ErrExists) {
-		return err
+		return m.orOffline(err, on.placed)
 	}
 	if _, lookErr := m.driver.Guest(ctx, s.ID); lookErr != nil {
 		return errors.Join(err, ignoreNotFound(lookErr)) // another guest has its name
@@ -93,6 +96,20 @@ func (m *Manager) createGuest(s Server) error {
 		return err
 	}
 	return m.driver.Create(ctx, spec)
+}
+
+// orOffline says in place of err that the pCPUs that a guest is pinned to are offline, if that is so.
+func (m *Manager) orOffline(err error, placed *numa.Guest) error {
+	if err == nil || placed == nil || transient(err) {
+		return err
+	}
+	if _, _, hostErr := m.learnHost(); hostErr != nil {
+		return err
+	}
+	if off := pinnedTo(*placed).Minus(m.ledger.balance().host.online); !off.Empty() {
+		return lostPlace(err, "pCPU %v is offline", off)
+	}
+	return err
 }
 
 // startGuest runs a server's guest, and makes it first if it is not there.

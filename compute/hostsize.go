@@ -20,11 +20,12 @@ func (c Capacity) measure(h virt.Host, st Storage) (hostSize, error) {
 		size.vcpus, size.pcpus = c.countedCPUs(h.CPUs)
 		return size, err
 	}
-	online, present := machine.Online(), c.NUMA
+	size.online = machine.Online()
+	present := c.NUMA
 	for _, set := range []**cpuset.Set{&present.SharedSet, &present.DedicatedSet, &present.PinSet} {
 		if *set != nil {
-			there := (*set).Intersect(online)
-			size.missing = size.missing.Union((*set).Minus(online))
+			there := (*set).Intersect(size.online)
+			size.missing = size.missing.Union((*set).Minus(size.online))
 			*set = &there
 		}
 	}

@@ -245,11 +245,8 @@ func (l *ledger) place(serverID string) (*numa.Guest, numa.Host) {
 func (l *ledger) pinned() cpuset.Set {
 	var s cpuset.Set
 	for _, e := range l.claims() {
-		if e.NUMA == nil {
-			continue
-		}
-		for i := range e.NUMA.Cells {
-			s = s.Union(e.NUMA.Cells[i].PinnedPCPUs()).Union(e.NUMA.Cells[i].Reserved)
+		if e.NUMA != nil {
+			s = s.Union(pinnedTo(*e.NUMA))
 		}
 	}
 	return s

@@ -112,8 +112,9 @@ type Manager struct {
 	syncing map[string]bool // servers whose power state is about to be read
 	host    virt.Host       // as it was when the driver last told
 	storage Storage
-	lost    bool            // the hypervisor did not answer when it was last spoken to
-	unknown map[string]bool // guests that were reported as unknown
+	lost    bool                // the hypervisor did not answer when it was last spoken to
+	unknown map[string]bool     // guests that were reported as unknown
+	told    map[difference]bool // of the last audit
 }
 
 // Reasons for which an operation's goroutine stops in the middle.

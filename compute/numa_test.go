@@ -3,6 +3,7 @@ package compute_test
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -186,5 +187,121 @@ func TestConfigurationForAnotherHost(t *testing.T) {
 		if err := w.Start(t.Context()); !errors.As(err, &wrong) || wrong.Key != name {
 			t.Errorf("%s: error %v", name, err)
 		}
+	}
+}
+
+// logText is a log that may be read while it is written.
+type logText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logText) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *logText) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Reset()
+}
+
+// TestPCPUGoesOffline takes a pCPU away under a pinned server: its operator is told once, and nobody else
+// gets the pCPU, also when it comes back.
+func TestPCPUGoesOffline(t *testing.T) {
+	w := onCells(t)
+	var log logText
+	w.stop()
+	sets := w.options
+	w.options = func(o *compute.Options) {
+		sets(o)
+		logTo(&log)(o)
+	}
+	w.boot(nil)
+	flavor := w.flavor(2, 512, "hw:cpu_policy=dedicated")
+	first := w.build(flavor)
+	w.hv.SetOffline(cpuset.Of(3))
+	for range 3 {
+		w.Audit()
+	}
+	told := strings.Count(log.String(), "pCPU 3, which it is pinned to, is offline")
+	if told != 1 || !strings.Contains(log.String(), first.ID) {
+		t.Errorf("told %d times:\n%s", told, &log)
+	}
+	w.stop() // a restart is no reason to refuse the configuration
+	w.boot(nil)
+	var pinned cpuset.Set
+	for range 4 {
+		pinned = pinned.Union(w.place(w.build(flavor).ID).Emulator)
+	}
+	if pinned.Has(2) || pinned.Has(3) {
+		t.Errorf("servers were pinned to %v; the first is on 2-3", pinned)
+	}
+	w.hv.SetOffline(cpuset.Set{})
+	w.Audit()
+	w.build(flavor)
+	r := request()
+	r.FlavorID = flavor
+	if s, err := w.CreateServer(t.Context(), r); !errors.Is(err, compute.ErrNoCapacity) {
+		t.Errorf("error %v, server on %v: pCPU 3 is the first server's", err, w.place(s.ID))
+	}
+	w.must(w.DeleteServer(t.Context(), first.ID))
+	w.waitAll()
+	if got := w.place(w.build(flavor).ID).Emulator; !got.Equal(cpuset.Of(2, 3)) {
+		t.Errorf("the last server is on %v", got)
+	}
+}
+
+// TestAuditNamesDifferences makes store, ledger and guests differ, and wants each named and put right.
+func TestAuditNamesDifferences(t *testing.T) {
+	w := onCells(t)
+	var log logText
+	w.stop()
+	sets := w.options
+	w.options = func(o *compute.Options) {
+		sets(o)
+		logTo(&log)(o)
+	}
+	w.boot(nil)
+	flavor := w.flavor(2, 512, "hw:cpu_policy=dedicated")
+	lost, changed := w.build(flavor), w.build(flavor)
+	w.Audit()
+	if strings.Contains(log.String(), "audit found") {
+		t.Errorf("differences where there are none:\n%s", &log)
+	}
+	claim := w.claims()[changed.ID]
+	claim.MemoryMiB, claim.NUMA = 256, nil
+	w.must(w.agent.store.Update(t.Context(), func(tx compute.Writer) error {
+		return errors.Join(tx.DeleteClaim(lost.ID), tx.PutClaim(claim))
+	}))
+	w.Audit()
+	for id, what := range map[string]string{
+		lost.ID:    "it had no claim",
+		changed.ID: "another claim than the stored one was counted",
+	} {
+		found := false
+		for line := range strings.Lines(log.String()) {
+			found = found || strings.Contains(line, what) && strings.Contains(line, id)
+		}
+		if !found {
+			t.Errorf("not told: %s:\n%s", what, &log)
+		}
+	}
+	if !strings.Contains(log.String(), "its guest has 2 vCPUs and 512 MiB; it claims 2 and 256") {
+		t.Errorf("not told of the guest:\n%s", &log)
+	}
+	w.audit()
+	log.Reset()
+	w.Audit()
+	if strings.Contains(log.String(), "audit found") {
+		t.Errorf("told again:\n%s", &log)
 	}
 }

@@ -20,7 +20,7 @@ func placementOf(placed *numa.Guest, host numa.Host, r numa.Request, c numa.Conf
 	for i := range placed.Cells {
 		cell := host.Cell(placed.Cells[i].ID)
 		if cell == nil {
-			return nil, lostPlace("host cell %d is gone", placed.Cells[i].ID)
+			return nil, lostPlace(nil, "host cell %d is gone", placed.Cells[i].ID)
 		}
 		if err := spread(p.VCPUs, &placed.Cells[i], cell); err != nil {
 			return nil, err
@@ -70,7 +70,7 @@ func spread(vcpus []cpuset.Set, guest *numa.GuestCell, cell *numa.HostCell) erro
 	}
 	for vcpu := range guest.Shared.All {
 		if cell.Shared.Empty() {
-			return lostPlace("host cell %d has no CPUs for vCPUs that float any more", cell.ID)
+			return lostPlace(nil, "host cell %d has no CPUs for vCPUs that float any more", cell.ID)
 		}
 		if vcpu < len(vcpus) {
 			vcpus[vcpu] = cell.Shared
@@ -80,8 +80,17 @@ func spread(vcpus []cpuset.Set, guest *numa.GuestCell, cell *numa.HostCell) erro
 }
 
 // lostPlace says why a server cannot run where it was placed: for its operator to put right.
-func lostPlace(format string, args ...any) error {
-	return &Failure{Kind: ErrNoCapacity, Field: "NUMA", Reason: "the server's place on the host is not there: " + fmt.Sprintf(format, args...)}
+func lostPlace(cause error, format string, args ...any) error {
+	return &Failure{Kind: ErrNoCapacity, Field: "NUMA", Reason: "the server's place on the host is not there: " + fmt.Sprintf(format, args...), Err: cause}
+}
+
+// pinnedTo is the pCPUs that a guest has for itself.
+func pinnedTo(placed numa.Guest) cpuset.Set {
+	var s cpuset.Set
+	for i := range placed.Cells {
+		s = s.Union(placed.Cells[i].PinnedPCPUs()).Union(placed.Cells[i].Reserved)
+	}
+	return s
 }
 
 // emulator is the CPUs of the hypervisor's own threads: by default wherever the guest's vCPUs run that are not

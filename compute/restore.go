@@ -14,7 +14,6 @@ import (
 type inventory struct {
 	servers    []Server
 	operations []Operation
-	claims     []Claim
 	guests     []virt.Guest
 	listed     bool     // the hypervisor answered; without it guests is unknown, not empty
 	files      []string // IDs of servers that have files
@@ -124,6 +123,9 @@ func (m *Manager) Start(ctx context.Context) error {
 	if err := m.apply(ctx, verdicts); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
+	if in.listed {
+		m.auditClaims(in)
+	}
 	m.spawn(func() { m.watch(events) })
 	return nil
 }
@@ -145,10 +147,7 @@ func (m *Manager) takeInventory(ctx context.Context) (inventory, error) {
 		if in.servers, err = tx.Servers(); err != nil {
 			return err
 		}
-		if in.operations, err = tx.Operations(); err != nil {
-			return err
-		}
-		in.claims, err = tx.Claims()
+		in.operations, err = tx.Operations()
 		return err
 	})
 	if err != nil {

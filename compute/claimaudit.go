@@ -1,0 +1,214 @@
+package compute
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"compute-agent/internal/cpuset"
+	"compute-agent/numa"
+	"compute-agent/virt"
+)
+
+// difference is something that the audit found not to be as it should be.
+type difference struct {
+	serverID string // empty: it is about the host
+	what     string
+}
+
+// auditClaims counts what is claimed anew, from the store, and holds it against the ledger, the host and the
+// guests. The ledger is put right; what else differs is told to the operator, once.
+func (m *Manager) auditClaims(in inventory) {
+	var found []difference
+	// A write transaction, though it seldom writes: no claim is taken meanwhile.
+	err := m.store.Update(m.base, func(tx Writer) error {
+		claims, err := tx.Claims()
+		if err != nil {
+			return err
+		}
+		missing, err := addMissingClaims(tx, in.servers, claims)
+		if err != nil {
+			return err
+		}
+		for _, c := range missing {
+			found = append(found, difference{c.ServerID, "it had no claim; what its flavor takes is counted from now on"})
+		}
+		found = append(found, m.ledger.repair(append(claims, missing...), m.underWay())...)
+		return nil
+	})
+	if err != nil {
+		m.log.Warn("audit: cannot compare claims", "error", err)
+		return
+	}
+	entries := m.ledger.claims()
+	found = append(found, compareGuests(in.guests, entries)...)
+	found = append(found, comparePlaces(m.ledger.balance(), entries)...)
+	m.tell(found)
+}
+
+// addMissingClaims stores a claim for each server that was built and has none.
+func addMissingClaims(tx Writer, servers []Server, claims []Claim) (added []Claim, err error) {
+	claimed := make(map[string]bool, len(claims))
+	for _, c := range claims {
+		claimed[c.ServerID] = true
+	}
+	for _, s := range servers {
+		if claimed[s.ID] || s.Launched.IsZero() {
+			continue
+		}
+		if _, err := tx.Server(s.ID); errors.Is(err, ErrNotFound) {
+			continue // deleted meanwhile
+		} else if err != nil {
+			return nil, err
+		}
+		c := claimOf(s.ID, s.Flavor, Image{})
+		if err := tx.PutClaim(c); err != nil {
+			return nil, err
+		}
+		added = append(added, c)
+	}
+	return added, nil
+}
+
+// underWay are the servers with an operation.
+func (m *Manager) underWay() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	busy := make(map[string]bool, len(m.running))
+	for id := range m.running {
+		busy[id] = true
+	}
+	return busy
+}
+
+// tell logs what was not found by the audit before.
+func (m *Manager) tell(found []difference) {
+	m.mu.Lock()
+	before := m.told
+	m.told = map[difference]bool{}
+	for _, d := range found {
+		m.told[d] = true
+	}
+	m.mu.Unlock()
+	for _, d := range found {
+		if !before[d] {
+			m.logger(d.serverID, "").Warn("audit found a difference", "difference", d.what)
+		}
+	}
+}
+
+// repair makes the ledger what the stored claims say, and returns where it was not. A server that is busy may
+// be about to give its claim back.
+func (l *ledger) repair(stored []Claim, busy map[string]bool) (found []difference) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := make(map[string]bool, len(stored))
+	for _, c := range stored {
+		known[c.ServerID] = true
+		e, there := l.entries[c.ServerID]
+		switch {
+		case !there:
+			found = append(found, difference{c.ServerID, "its claim was not counted"})
+		case !reflect.DeepEqual(e.Claim, c):
+			found = append(found, difference{c.ServerID, "another claim than the stored one was counted"})
+		default:
+			continue
+		}
+		l.put(c)
+	}
+	for id := range l.entries {
+		if !known[id] && !busy[id] {
+			found = append(found, difference{id, "a claim was counted that is not stored"})
+			l.drop(id)
+		}
+	}
+	cells, used := l.cells, l.used
+	l.recount()
+	if used != l.used {
+		found = append(found, difference{"", fmt.Sprintf("the sums of what is claimed were %v; they are %v", used, l.used)})
+	}
+	return append(found, compareCells(cells, l.cells)...)
+}
+
+// compareCells says where cells were counted wrong.
+func compareCells(was, is numa.Host) (found []difference) {
+	for i := range is.Cells {
+		a, b := was.Cell(is.Cells[i].ID), &is.Cells[i]
+		if a != nil && a.Pinned.Equal(b.Pinned) && a.CPUUsage == b.CPUUsage && a.UsedMiB == b.UsedMiB && slices.Equal(a.Pages, b.Pages) {
+			continue
+		}
+		found = append(found, difference{"", fmt.Sprintf("the use of host cell %d was counted wrong", b.ID)})
+	}
+	return found
+}
+
+// compareGuests holds the hypervisor's guests against what their servers claim.
+func compareGuests(guests []virt.Guest, entries map[string]entry) (found []difference) {
+	for _, g := range guests {
+		e, ours := entries[g.ID]
+		if !ours || g.VCPUs == 0 || g.MemoryMiB == 0 {
+			continue
+		}
+		if g.VCPUs != e.VCPUs || g.MemoryMiB != uint64(e.MemoryMiB) {
+			found = append(found, difference{g.ID, fmt.Sprintf("its guest has %d vCPUs and %d MiB; it claims %d and %d",
+				g.VCPUs, g.MemoryMiB, e.VCPUs, e.MemoryMiB)})
+		}
+	}
+	return found
+}
+
+// comparePlaces holds the places of the servers against the host as it is now.
+func comparePlaces(b balance, entries map[string]entry) (found []difference) {
+	if len(b.host.cells.Cells) == 0 {
+		return nil // it does not tell
+	}
+	if !b.host.missing.Empty() {
+		found = append(found, difference{"", fmt.Sprintf("CPU %v of cpu_shared_set or cpu_dedicated_set is offline; nothing is placed on it", b.host.missing)})
+	}
+	owner := map[int]string{}
+	for id, e := range entries {
+		if e.NUMA == nil {
+			continue
+		}
+		for i := range e.NUMA.Cells {
+			found = append(found, comparePlace(b.host, id, &e.NUMA.Cells[i])...)
+		}
+		for pcpu := range pinnedTo(*e.NUMA).All {
+			if other, taken := owner[pcpu]; taken {
+				found = append(found, difference{max(id, other), fmt.Sprintf("pCPU %d is claimed by server %s too", pcpu, min(id, other))})
+			}
+			owner[pcpu] = id
+		}
+	}
+	return append(found, comparePages(b.cells)...)
+}
+
+func comparePlace(host hostSize, id string, g *numa.GuestCell) (found []difference) {
+	cell := host.cells.Cell(g.ID)
+	if cell == nil {
+		return []difference{{id, fmt.Sprintf("host cell %d, in which it was placed, is gone", g.ID)}}
+	}
+	pcpus := g.PinnedPCPUs().Union(g.Reserved)
+	say := func(cpus cpuset.Set, what string) {
+		if !cpus.Empty() {
+			found = append(found, difference{id, fmt.Sprintf("pCPU %v, which it is pinned to, %s; no other server is pinned to it", cpus, what)})
+		}
+	}
+	say(pcpus.Minus(host.online), "is offline")
+	say(pcpus.Intersect(host.online).Minus(cell.Dedicated), "is not one that servers may be pinned to any more")
+	return found
+}
+
+// comparePages names pages of which more are claimed than there are.
+func comparePages(cells numa.Host) (found []difference) {
+	for i := range cells.Cells {
+		for _, p := range cells.Cells[i].Pages {
+			if isHuge(p.SizeKiB) && p.Free() < 0 {
+				found = append(found, difference{"", fmt.Sprintf("%d pages of %d KiB are claimed of host cell %d, which has %d, %d of them reserved",
+					p.Used, p.SizeKiB, cells.Cells[i].ID, p.Total, p.Reserved)})
+			}
+		}
+	}
+	return found
+}
