@@ -109,11 +109,7 @@ func (a *api) busyServers(c *call) (int, error) {
 
 // cpuInfo was JSON in a string before 2.28.
 func cpuInfo(c *call, n compute.Node) (any, error) {
-	cpu := n.Host.CPU
-	info := map[string]any{
-		"arch": n.Host.Arch, "model": cpu.Model, "vendor": cpu.Vendor, "features": append([]string{}, cpu.Features...),
-		"topology": map[string]int{"cells": 1, "sockets": cpu.Sockets, "cores": cpu.Cores, "threads": cpu.Threads},
-	}
+	info := compute.CPUInfoOf(n.Host)
 	if c.since(28) {
 		return info, nil
 	}

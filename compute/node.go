@@ -32,9 +32,9 @@ func (m *Manager) Node(ctx context.Context) (Node, error) {
 	b, c := m.ledger.balance(), m.ledger.capacity
 	n := Node{
 		ID: m.opt.NodeID, Host: host, Started: m.started, Up: up,
-		CPUs: b.host.vcpus, CPUsUsed: b.sum.VCPUs,
+		CPUs: b.host.vcpus, CPUsUsed: b.sum.VCPUs + c.ReservedHostCPUs,
 		MemoryMiB: b.host.memoryMiB, MemoryMiBUsed: b.sum.MemoryMiB + c.ReservedHostMemoryMiB,
-		DiskGiB: b.host.diskGiB, DiskGiBUsed: b.sum.DiskGiB, DiskGiBFree: int(storage.FreeBytes >> 30),
+		DiskGiB: b.host.diskGiB, DiskGiBUsed: b.sum.DiskGiB + c.ReservedHostDiskMiB/1024, DiskGiBFree: availableLeast(storage, guests),
 		Servers:            len(servers),
 		CPUAllocationRatio: c.CPUAllocationRatio, RAMAllocationRatio: c.RAMAllocationRatio, DiskAllocationRatio: c.DiskAllocationRatio,
 	}

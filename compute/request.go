@@ -43,10 +43,11 @@ type Node struct {
 	Started time.Time // of the agent
 	Up      bool      // the hypervisor answers
 
-	CPUs, CPUsUsed           int
-	MemoryMiB, MemoryMiBUsed int // used counts reserved_host_memory_mb too, as Nova does
+	// What is kept back for the host counts as used, as Nova has it.
+	CPUs, CPUsUsed           int // CPUs that vCPUs float on; all vCPUs, pinned ones too
+	MemoryMiB, MemoryMiBUsed int
 	DiskGiB, DiskGiBUsed     int // of the file system that holds the instances
-	DiskGiBFree              int // free on that file system now
+	DiskGiBFree              int // that would be free on it now if all disks had grown to their full size
 	RunningServers           int // guests that run, also unknown ones
 	Servers                  int
 	CPUAllocationRatio       float64

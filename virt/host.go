@@ -16,13 +16,21 @@ type Host struct {
 	MemoryMiB         uint64 // of the host
 	FreeMemoryMiB     uint64 // free and reclaimable now
 	Cells             []Cell // NUMA nodes; nil when the hypervisor does not tell
+	Supported         []GuestKind
+}
+
+// GuestKind is a kind of guest that a host can run.
+type GuestKind struct {
+	Arch     string // x86_64
+	VirtType string // kvm, qemu
+	OSType   string // hvm
 }
 
 // HostCPU is the host's processor as libvirt's capabilities name it.
 type HostCPU struct {
 	Model, Vendor           string
-	Sockets, Cores, Threads int // per host, per socket, per core; libvirt's own count per NUMA cell times cells
-	Features                []string
+	Sockets, Cores, Threads int      // per host, per socket, per core; libvirt's own count per NUMA cell times cells
+	Features                []string // all of them, those too that Model stands for
 }
 
 // Cell is one NUMA node of a host. It may lack CPUs or memory.

@@ -53,10 +53,10 @@ func (h *Hypervisor) SetClock(now func() time.Time) {
 
 // Options describe the host that a driver reports. Zero values get defaults.
 type Options struct {
-	Hostname  string      // default "fake"
-	VirtType  string      // "kvm" or "qemu"; default "qemu"
-	CPUs      int         // default 16
-	MemoryMiB uint64      // default 65,536; a guest larger than it is refused with ErrNoCapacity
+	Hostname  string // default "fake"
+	VirtType  string // "kvm" or "qemu"; default "qemu"
+	CPUs      int    // default 16
+	MemoryMiB uint64 // default 65,536; a guest larger than it is refused with ErrNoCapacity
 	// Cells are the NUMA nodes, whose sums are then CPUs and MemoryMiB; see the function Cells. Default
 	// one with all of both.
 	Cells []virt.Cell

@@ -96,10 +96,10 @@ func readCapabilities(conn *lv.Connect, h *virt.Host) error {
 	}
 	h.Arch = caps.Host.CPU.Arch
 	h.CPU.Model, h.CPU.Vendor = caps.Host.CPU.Model, caps.Host.CPU.Vendor
-	for _, f := range caps.Host.CPU.FeatureFlags {
-		h.CPU.Features = append(h.CPU.Features, f.Name)
+	if h.CPU.Features, err = readFeatures(conn, caps.Host.CPU); err != nil {
+		return err
 	}
-	slices.Sort(h.CPU.Features)
+	h.Supported = readKinds(&caps)
 	cpus, _, err := conn.GetCPUMap(0)
 	if err != nil {
 		return err
@@ -112,6 +112,53 @@ func readCapabilities(conn *lv.Connect, h *virt.Host) error {
 	}
 	h.Cells, err = Cells(&caps, &online)
 	return err
+}
+
+// readFeatures lists the processor's features. The capabilities name those that its model lacks; libvirt adds the
+// model's own where it knows the processor.
+func readFeatures(conn *lv.Connect, cpu *libvirtxml.CapsHostCPU) ([]string, error) {
+	var names []string
+	for _, f := range cpu.FeatureFlags {
+		names = append(names, f.Name)
+	}
+	if cpu.Model == "" {
+		return names, nil
+	}
+	text, err := cpu.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	whole, err := conn.BaselineCPU([]string{text}, lv.CONNECT_BASELINE_CPU_EXPAND_FEATURES)
+	switch {
+	case isCode(err, lv.ERR_NO_SUPPORT), isCode(err, lv.ERR_CONFIG_UNSUPPORTED): // not for this architecture
+	case err != nil:
+		return nil, err
+	default:
+		var expanded libvirtxml.DomainCPU
+		if err := expanded.Unmarshal(whole); err != nil {
+			return nil, fmt.Errorf("parse the processor's features: %w", err)
+		}
+		for _, f := range expanded.Features {
+			if f.Policy == "require" {
+				names = append(names, f.Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// readKinds lists the kinds of guests, each once, in libvirt's order.
+func readKinds(caps *libvirtxml.Caps) (kinds []virt.GuestKind) {
+	for _, g := range caps.Guests {
+		for _, d := range g.Arch.Domains {
+			kind := virt.GuestKind{Arch: g.Arch.Name, VirtType: d.Type, OSType: g.OSType}
+			if !slices.Contains(kinds, kind) {
+				kinds = append(kinds, kind)
+			}
+		}
+	}
+	return kinds
 }
 
 // chooseVirtType decides, once, which domain type new guests get on this host.

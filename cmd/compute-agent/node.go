@@ -1,0 +1,170 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"compute-agent/compute"
+	"compute-agent/store"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+)
+
+// newNodeCommand tells of the host as an OpenStack sees it.
+func newNodeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "node",
+		Short: "Tell of this host as an OpenStack sees it",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newNodeShowCommand())
+	return cmd
+}
+
+func newNodeShowCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Print what the host has and what servers claim of it",
+		Long: "Prints the node in two shapes: Nova's ComputeNode, and the resource provider of the placement service with its\n" +
+			"inventories, usages and traits. Reads the database and asks the hypervisor, with the same configuration as the\n" +
+			"agent; the agent need not run, and is not disturbed where it does.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "table" && output != "json" {
+				return fmt.Errorf("--output must be table or json, not %q", output)
+			}
+			c, err := configOf(cmd)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
+			defer cancel()
+			r, err := reportNode(ctx, c, cmd.ErrOrStderr())
+			if err != nil {
+				return exitError{exitFailed, err}
+			}
+			return printNode(cmd.OutOrStdout(), output, r)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "`format`: table or json")
+	addConfigFlags(cmd.Flags())
+	return cmd
+}
+
+func reportNode(ctx context.Context, c *Config, log io.Writer) (r compute.NodeReport, err error) {
+	limits, err := capacity(c)
+	if err != nil {
+		return r, err
+	}
+	var facts compute.NodeFacts
+	// A host on which no agent has run has no servers.
+	err = store.Peek(ctx, filepath.Join(c.StateDir, databaseFile), facts.Read)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return r, err
+	}
+	id, err := os.ReadFile(filepath.Join(c.StateDir, "compute_id"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return r, err
+	}
+	facts.ID = strings.TrimSpace(string(id))
+	if facts.Storage, err = storageOf(c.StateDir); err != nil {
+		return r, err
+	}
+	driver, err := openDriver(ctx, c, newLogger(log, c))
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, driver.Close()) }()
+	if facts.Host, err = driver.Host(ctx); err != nil {
+		return r, err
+	}
+	if facts.Guests, err = driver.Guests(ctx); err != nil {
+		return r, err
+	}
+	return limits.Report(facts)
+}
+
+// storageOf looks at the file system of the instances, or, before the first start, at the one that they will be on.
+func storageOf(stateDir string) (compute.Storage, error) {
+	for dir := filepath.Join(stateDir, instancesDir); ; dir = filepath.Dir(dir) {
+		var st syscall.Statfs_t
+		err := syscall.Statfs(dir, &st)
+		switch {
+		case err == nil:
+			size := uint64(st.Bsize)
+			return compute.Storage{TotalBytes: st.Blocks * size, FreeBytes: st.Bavail * size}, nil
+		case !errors.Is(err, fs.ErrNotExist) || dir == "/":
+			return compute.Storage{}, fmt.Errorf("look at the file system of %s: %w", dir, err)
+		}
+	}
+}
+
+func printNode(w io.Writer, output string, r compute.NodeReport) error {
+	if output == "json" {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(r)
+	}
+	_, err := io.WriteString(w, nodeTable(r)+"\n"+inventoryTable(r.Provider)+"\n"+"Traits: "+strings.Join(r.Provider.Traits, " ")+"\n")
+	return err
+}
+
+func nodeTable(r compute.NodeReport) string {
+	n := r.ComputeNode
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(table.Row{"ComputeNode", "value"})
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, WidthMax: 90, WidthMaxEnforcer: wrapLines}})
+	topology := n.CPUInfo.Topology
+	for _, row := range []table.Row{
+		{"uuid", cmp.Or(n.UUID, "none: no agent has started here")},
+		{"hypervisor", fmt.Sprintf("%s %s on %s", n.Hypervisor, dotted(n.Version), n.Hostname)},
+		{"cpu_info", fmt.Sprintf("%s %s %s: %d cells, %d sockets of %d cores of %d threads", n.CPUInfo.Arch, n.CPUInfo.Vendor, n.CPUInfo.Model,
+			topology.Cells, topology.Sockets, topology.Cores, topology.Threads)},
+		{"vcpus", fmt.Sprintf("%d, %d used", n.VCPUs, n.VCPUsUsed)},
+		{"memory_mb", fmt.Sprintf("%d, %d used", n.MemoryMiB, n.MemoryMiBUsed)},
+		{"local_gb", fmt.Sprintf("%d, %d used, disk_available_least %d", n.DiskGiB, n.DiskGiBUsed, n.DiskAvailableLeast)},
+		{"servers", fmt.Sprintf("%d, %d with work under way", n.RunningVMs, n.Workload)},
+		{"supported_instances", supportedText(n.SupportedInstances)},
+	} {
+		t.AppendRow(row)
+	}
+	for _, line := range n.CellLines() {
+		t.AppendRow(table.Row{"numa_topology", line})
+	}
+	return t.Render()
+}
+
+func supportedText(list [][3]string) string {
+	var kinds []string
+	for _, k := range list {
+		kinds = append(kinds, strings.Join(k[:], "/"))
+	}
+	return strings.Join(kinds, " ")
+}
+
+func inventoryTable(p compute.Provider) string {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(table.Row{"resource class", "total", "reserved", "allocation ratio", "used"})
+	for _, class := range slices.Sorted(maps.Keys(p.Inventories)) {
+		i := p.Inventories[class]
+		t.AppendRow(table.Row{class, i.Total, i.Reserved, i.Ratio, p.Usages[class]})
+	}
+	return t.Render()
+}
