@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -15,9 +16,16 @@ const maxDepth = 32
 // maxBody is how large a request may be that is not an image's data.
 const maxBody = 1 << 20
 
+// maxNumber is how many characters a number may have, and maxExponent how many of them after its e.
+// The schemas compare numbers exactly, which takes 1e999999 a long time.
+const (
+	maxNumber   = 64
+	maxExponent = 4
+)
+
 // parseJSON reads one JSON value and nothing after it. Beyond what encoding/json checks it refuses
-// text that is not UTF-8, a key that an object has twice and nesting deeper than maxDepth. Numbers
-// are json.Number.
+// text that is not UTF-8, a key that an object has twice, nesting deeper than maxDepth and numbers
+// beyond all fields. Numbers are json.Number.
 func parseJSON(data []byte) (any, error) {
 	if !utf8.Valid(data) {
 		return nil, badRequest("Malformed request body: it is not UTF-8.")
@@ -54,9 +62,16 @@ func parseValue(dec *json.Decoder, depth int) (any, error) {
 		return parseObject(dec, depth)
 	case json.Delim('['):
 		return parseArray(dec, depth)
-	default:
-		return token, nil
 	}
+	if number, ok := token.(json.Number); ok && isExtreme(number.String()) {
+		return nil, fmt.Errorf("the number %s is out of range", shorten(number.String()))
+	}
+	return token, nil
+}
+
+func isExtreme(number string) bool {
+	_, exponent, _ := strings.Cut(strings.ToLower(number), "e")
+	return len(number) > maxNumber || len(exponent) > maxExponent
 }
 
 func parseObject(dec *json.Decoder, depth int) (any, error) {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/url"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,9 +14,13 @@ import (
 // maxLimit is the longest page of a list: Nova's [api]max_limit.
 const maxLimit = 1000
 
-// maxPattern is how long a regular expression of a user may be. Go's expressions take time linear
-// in the text, so the length is all that needs a bound.
-const maxPattern = 255
+// maxPattern is how long a regular expression of a user may be, and maxProgram how many steps it may
+// compile to. Go's expressions take time linear in the text, but also in their steps, of which a
+// repetition ({0,1000}) has one for each round.
+const (
+	maxPattern = 255
+	maxProgram = 1000
+)
 
 // query reads the parameters of a list request. The first thing that is wrong is kept in err.
 type query struct {
@@ -110,12 +115,16 @@ func (q *query) pattern(name string) *regexp.Regexp {
 		q.refuse(name, s, "It is too long")
 		return nil
 	}
-	re, err := regexp.Compile("(?i)" + s)
+	tree, err := syntax.Parse("(?i)"+s, syntax.Perl)
 	if err != nil {
 		q.refuse(name, s, quoted(s)+" is not a 'regex'")
 		return nil
 	}
-	return re
+	if program, err := syntax.Compile(tree.Simplify()); err != nil || len(program.Inst) > maxProgram {
+		q.refuse(name, s, "It repeats too much")
+		return nil
+	}
+	return regexp.MustCompile("(?i)" + s)
 }
 
 // instant reads an ISO 8601 time; zero if it is not given.
