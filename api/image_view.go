@@ -12,7 +12,7 @@ import (
 type imageAttribute struct {
 	kind     string // of JSON
 	readOnly bool
-	set      func(c *call, img *compute.Image, value any) error // nil for read-only ones
+	set      func(c *call, img *compute.Image, name string, value any) error // nil for read-only ones
 	about    string
 }
 
@@ -62,27 +62,27 @@ func setImageAttribute(c *call, img *compute.Image, name string, value any) erro
 	case attribute.readOnly:
 		return faultf(http.StatusForbidden, "Attribute '%s' is read-only.", name)
 	default:
-		return attribute.set(c, img, value)
+		return attribute.set(c, img, name, value)
 	}
 }
 
-func setText(field func(*compute.Image) *string) func(*call, *compute.Image, any) error {
-	return func(_ *call, img *compute.Image, value any) error {
+func setText(field func(*compute.Image) *string) func(*call, *compute.Image, string, any) error {
+	return func(_ *call, img *compute.Image, name string, value any) error {
 		text, isText := value.(string)
 		if !isText && value != nil {
-			return invalidAttribute("text", value, "string")
+			return invalidAttribute(name, value, "string")
 		}
 		*field(img) = text
 		return nil
 	}
 }
 
-func setNumber(field func(*compute.Image) *int) func(*call, *compute.Image, any) error {
-	return func(_ *call, img *compute.Image, value any) error {
+func setNumber(field func(*compute.Image) *int) func(*call, *compute.Image, string, any) error {
+	return func(_ *call, img *compute.Image, name string, value any) error {
 		number, isNumber := value.(json.Number)
 		n, err := strconv.Atoi(number.String())
 		if !isNumber || err != nil {
-			return invalidAttribute("number", value, "integer")
+			return invalidAttribute(name, value, "integer")
 		}
 		*field(img) = n
 		return nil
@@ -90,10 +90,10 @@ func setNumber(field func(*compute.Image) *int) func(*call, *compute.Image, any)
 }
 
 // setVisibility lets only an admin publish, Glance's policy publicize_image.
-func setVisibility(c *call, img *compute.Image, value any) error {
+func setVisibility(c *call, img *compute.Image, name string, value any) error {
 	word, isText := value.(string)
 	if !isText {
-		return invalidAttribute("visibility", value, "string")
+		return invalidAttribute(name, value, "string")
 	}
 	if word == compute.VisibilityPublic && !c.caller.admin {
 		return faultf(http.StatusForbidden, "You are not authorized to complete publicize_image action.")
@@ -102,27 +102,27 @@ func setVisibility(c *call, img *compute.Image, value any) error {
 	return nil
 }
 
-func setProtected(_ *call, img *compute.Image, value any) error {
+func setProtected(_ *call, img *compute.Image, name string, value any) error {
 	flag, isFlag := value.(bool)
 	if !isFlag {
-		return invalidAttribute("protected", value, "boolean")
+		return invalidAttribute(name, value, "boolean")
 	}
 	img.Protected = flag
 	return nil
 }
 
 // setHidden takes the default only.
-func setHidden(_ *call, _ *compute.Image, value any) error {
+func setHidden(_ *call, _ *compute.Image, _ string, value any) error {
 	if value != false {
 		return badRequest("os_hidden can only be false: images here cannot be hidden.")
 	}
 	return nil
 }
 
-func setOwner(c *call, img *compute.Image, value any) error {
+func setOwner(c *call, img *compute.Image, name string, value any) error {
 	owner, isText := value.(string)
 	if !isText {
-		return invalidAttribute("owner", value, "string")
+		return invalidAttribute(name, value, "string")
 	}
 	if owner != c.caller.ProjectID && !c.caller.admin {
 		return faultf(http.StatusForbidden, "You are not permitted to create images owned by '%s'.", shorten(owner))
@@ -131,16 +131,16 @@ func setOwner(c *call, img *compute.Image, value any) error {
 	return nil
 }
 
-func setTags(_ *call, img *compute.Image, value any) error {
+func setTags(_ *call, img *compute.Image, name string, value any) error {
 	list, isList := value.([]any)
 	if !isList {
-		return invalidAttribute("tags", value, "array")
+		return invalidAttribute(name, value, "array")
 	}
 	tags := make([]string, 0, len(list))
 	for _, item := range list {
 		tag, isText := item.(string)
 		if !isText {
-			return invalidAttribute("tags", item, "string")
+			return invalidAttribute(name, item, "string")
 		}
 		tags = append(tags, tag)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -12,13 +13,16 @@ import (
 
 type integer int
 
-// UnmarshalJSON reads 5 and "5".
+// UnmarshalJSON reads 5 and "5", and 5.0 and 5e0, which a schema takes for integers, too.
 func (i *integer) UnmarshalJSON(data []byte) error {
 	s, err := scalar(data)
 	if err != nil || s == "" {
 		return err
 	}
 	n, err := strconv.Atoi(s)
+	if f, e := strconv.ParseFloat(s, 64); err != nil && e == nil && f == math.Trunc(f) && math.Abs(f) <= math.MaxInt32 {
+		n, err = int(f), nil
+	}
 	*i = integer(n)
 	return err
 }

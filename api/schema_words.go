@@ -54,7 +54,7 @@ func explain(e *jsonschema.ValidationError, root any) string {
 // end up in logs.
 func secretField(name string) bool {
 	switch strings.ToLower(name) {
-	case "adminpass", "password", "user_data":
+	case "adminpass", "password", "token", "user_data":
 		return true
 	}
 	return false
