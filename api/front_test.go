@@ -258,6 +258,9 @@ func TestHostViews(t *testing.T) {
 
 func TestFlavors(t *testing.T) {
 	s := newSite(t)
+	s.want(200, request{as: admin, method: "POST", path: "/compute/v2.1/flavors",
+		body: `{"flavor": {"id": "whole", "name": "whole", "ram": 64.0, "vcpus": 1e0, "disk": 0}}`})
+	s.want(202, request{as: admin, method: "DELETE", path: "/compute/v2.1/flavors/whole"})
 	for i, name := range []string{"small", "large"} {
 		s.want(200, request{as: admin, method: "POST", path: "/compute/v2.1/flavors",
 			body: fmt.Sprintf(`{"flavor": {"id": "%d", "name": %q, "ram": "%d", "vcpus": 1, "disk": 0}}`, i+1, name, 64<<(4*i))})
@@ -336,5 +339,57 @@ func TestAdminPassword(t *testing.T) {
 			t.Errorf("%s: password %s, want %s", fields, got, want)
 		}
 		s.settle(server["id"].(string))
+	}
+}
+
+// wire is a ResponseWriter that notes the deadlines of its connection.
+type wire struct {
+	*httptest.ResponseRecorder
+	read, write time.Time
+}
+
+func (w *wire) SetReadDeadline(t time.Time) error  { w.read = t; return nil }
+func (w *wire) SetWriteDeadline(t time.Time) error { w.write = t; return nil }
+
+// onEnd is a reader that tells when it was read to its end.
+type onEnd struct {
+	io.Reader
+	tell func()
+}
+
+func (r onEnd) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err == io.EOF {
+		r.tell()
+	}
+	return n, err
+}
+
+// The time to write an answer begins when there is one, however long an upload took before.
+func TestWriteDeadline(t *testing.T) {
+	s := newSite(t)
+	id := text(t, s.want(201, request{as: admin, method: "POST", path: "/image/v2/images",
+		body: `{"name": "slow", "disk_format": "raw", "container_format": "bare"}`}), "id")
+	w := &wire{ResponseRecorder: httptest.NewRecorder()}
+	body := onEnd{strings.NewReader(strings.Repeat("image...", 64)), func() { w.write = time.Time{} }}
+	r := httptest.NewRequest(http.MethodPut, "/image/v2/images/"+id+"/file", body)
+	r.Header.Set("X-Auth-Token", s.token(admin))
+	r.Header.Set("Content-Type", "application/octet-stream")
+	s.server.Config.Handler.ServeHTTP(w, r)
+	if w.Code != http.StatusNoContent || w.write.IsZero() {
+		t.Errorf("answer %d %s with deadline %v", w.Code, w.Body, w.write)
+	}
+}
+
+// A body that a handler does not want cannot keep the connection by never coming: net/http waits for
+// it before it sends the answer.
+func TestUnreadBodyHasADeadline(t *testing.T) {
+	s := newSite(t)
+	for _, path := range []string{"/compute/", "/compute/v2.1/servers", "/nowhere"} {
+		w := &wire{ResponseRecorder: httptest.NewRecorder()}
+		s.server.Config.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, strings.NewReader("never")))
+		if w.read.IsZero() {
+			t.Errorf("%s: %d: no deadline for the body", path, w.Code)
+		}
 	}
 }

@@ -28,12 +28,11 @@ func (a *api) observe(next http.Handler) http.Handler {
 		seen := &observed{}
 		ctx := compute.WithRequestID(context.WithValue(r.Context(), observedKey{}, seen), id)
 		r = r.WithContext(ctx)
-		rec := &recorder{ResponseWriter: w}
+		rec := &recorder{ResponseWriter: w, hasBody: r.ContentLength != 0}
 		rec.Header().Set(headerRequestID, id)
 		if strings.HasPrefix(r.URL.Path, "/compute") {
 			rec.Header().Set("X-Compute-Request-Id", id)
 		}
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(replyTimeout))
 		start := a.Now()
 		defer func() {
 			a.logRequest(r, rec, seen, a.Now().Sub(start))
@@ -95,24 +94,34 @@ func noteCaller(ctx context.Context, who caller) {
 	}
 }
 
-// recorder notes what was answered.
+// recorder notes what was answered, and sets the deadlines of the answer when it begins: an upload may
+// have taken hours until then.
 type recorder struct {
 	http.ResponseWriter
+	hasBody bool // the request
 	status  int
 	written int64
 }
 
 func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
+	r.begin(status)
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *recorder) Write(p []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
+func (r *recorder) begin(status int) {
+	if r.status != 0 {
+		return
 	}
+	r.status = status
+	conn := http.NewResponseController(r.ResponseWriter)
+	_ = conn.SetWriteDeadline(time.Now().Add(replyTimeout))
+	if r.hasBody { // net/http reads what the handler has left of it
+		_ = conn.SetReadDeadline(time.Now().Add(lingerTimeout))
+	}
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.begin(http.StatusOK)
 	n, err := r.ResponseWriter.Write(p)
 	r.written += int64(n)
 	return n, err

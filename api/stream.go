@@ -9,9 +9,10 @@ import (
 // How long a client may take. Bodies other than images are small, so they get one deadline; an
 // image may take as long as it needs, but may not stand still for longer than stallTimeout.
 const (
-	bodyTimeout  = 30 * time.Second
-	replyTimeout = 2 * time.Minute
-	stallTimeout = time.Minute
+	bodyTimeout   = 30 * time.Second
+	replyTimeout  = 2 * time.Minute
+	stallTimeout  = time.Minute
+	lingerTimeout = 5 * time.Second // for the rest of a body that nobody wants
 )
 
 // The deadline calls fail only where there is no connection under the ResponseWriter, as in tests
