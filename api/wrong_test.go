@@ -43,7 +43,7 @@ var wrongRequests = []wrong{
 	{"a key twice", post("/compute/v2.1/servers", `{"server": {"name": "a", "name": "b"}}`)},
 	{"too deep", post("/compute/v2.1/servers", strings.Repeat("[", 100)+strings.Repeat("]", 100))},
 	{"a number that takes long to compare", flavorWith(`, "swap": 1e999999`)},
-	{"a number of many digits", flavorWith(`, "swap": 1`+strings.Repeat("0", 64))},
+	{"a number of many digits", flavorWith(`, "swap": 1` + strings.Repeat("0", 64))},
 	{"not UTF-8", post("/compute/v2.1/servers", "{\"server\": {\"name\": \"\xff\"}}")},
 	{"too large", post("/compute/v2.1/servers", `{"server": "`+strings.Repeat("x", 1<<20)+`"}`)},
 	{"not JSON's media type", request{method: "POST", path: "/compute/v2.1/servers", body: `{}`, header: http.Header{"Content-Type": {"text/plain"}}}},
