@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -45,6 +46,11 @@ func TestMain(m *testing.M) {
 //	certificate C KEY   makes a certificate for 127.0.0.1 that vouches for itself
 //	newer-schema FILE   makes a database look as if a later version had written it
 func TestScripts(t *testing.T) {
+	// The tests may have been started with SIGHUP ignored (nohup), which programs inherit and the agent
+	// respects. One that is handled here is not ignored there.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangup) })
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
