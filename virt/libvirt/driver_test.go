@@ -111,6 +111,25 @@ func references(t testing.TB, d *Driver) int {
 	return left
 }
 
+// TestStartAfterManagedSave starts guests that somebody saved by hand, one of them while it was paused.
+func TestStartAfterManagedSave(t *testing.T) {
+	needLibvirt(t)
+	d := newDriver(t, Options{})
+	ctx := within(t)
+	spec := smallSpec(t)
+	destroyAtEnd(t, d, spec.ID)
+	must(t, d.Create(ctx, spec))
+	for _, state := range []virt.PowerState{virt.PowerPaused, virt.PowerRunning} {
+		run(t, "virsh", "-c", testURI(), "managedsave", spec.ID)
+		must(t, d.Start(ctx, spec.ID))
+		g, err := d.Guest(ctx, spec.ID)
+		must(t, err)
+		if g.State != virt.PowerRunning {
+			t.Errorf("saved while %v, started it is %v (%s)", state, g.State, g.Reason)
+		}
+	}
+}
+
 // TestCallsStuckInOneConnection leaves three calls hanging in guests that do not answer: the fourth gets a
 // new connection.
 func TestCallsStuckInOneConnection(t *testing.T) {

@@ -107,7 +107,20 @@ func start(dom *lv.Domain) (sent virt.EventKind, err error) {
 			return noEvent, err
 		}
 	}
-	return virt.EventStarted, dom.CreateWithFlags(0)
+	return launch(dom)
+}
+
+// launch starts the process of a stopped domain. One that somebody saved ("virsh managedsave") comes back as it
+// was then, which may be paused.
+func launch(dom *lv.Domain) (sent virt.EventKind, err error) {
+	if err := dom.CreateWithFlags(0); err != nil {
+		return noEvent, err
+	}
+	state, _, err := dom.GetState()
+	if err == nil && powerState(state) == virt.PowerPaused {
+		return virt.EventResumed, dom.Resume()
+	}
+	return virt.EventStarted, err
 }
 
 // Pause implements virt.Pauser.
