@@ -20,9 +20,18 @@ type difference struct {
 // auditClaims counts what is claimed anew, from the store, and holds it against the ledger, the host and the
 // guests. The ledger is put right; what else differs is told to the operator, once.
 func (m *Manager) auditClaims(in inventory) {
-	var found []difference
+	found, err := m.differences(in)
+	if err != nil {
+		m.log.Warn("audit: cannot compare claims", "error", err)
+		return
+	}
+	m.tell(found)
+}
+
+// differences compares claims, and puts right what can be.
+func (m *Manager) differences(in inventory) (found []difference, err error) {
 	// A write transaction, though it seldom writes: no claim is taken meanwhile.
-	err := m.store.Update(m.base, func(tx Writer) error {
+	err = m.store.Update(m.base, func(tx Writer) error {
 		claims, err := tx.Claims()
 		if err != nil {
 			return err
@@ -38,13 +47,11 @@ func (m *Manager) auditClaims(in inventory) {
 		return nil
 	})
 	if err != nil {
-		m.log.Warn("audit: cannot compare claims", "error", err)
-		return
+		return nil, err
 	}
 	entries := m.ledger.claims()
 	found = append(found, compareGuests(in.guests, entries)...)
-	found = append(found, comparePlaces(m.ledger.balance(), entries)...)
-	m.tell(found)
+	return append(found, comparePlaces(m.ledger.balance(), entries)...), nil
 }
 
 // addMissingClaims stores a claim for each server that was built and has none.

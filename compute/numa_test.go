@@ -24,10 +24,16 @@ func twoCells() fake.Options {
 func onCells(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.host = twoCells()
-	w.options = func(o *compute.Options) { o.Capacity.NUMA = pinnedSets() }
+	w.pin()
 	w.boot(nil)
 	return w
+}
+
+// pin makes the world's host one of two cells, and its flavor one of pinned vCPUs on huge pages.
+func (w *world) pin() {
+	w.host = twoCells()
+	w.options = func(o *compute.Options) { o.Capacity.NUMA = pinnedSets() }
+	w.extra = map[string]string{"hw:cpu_policy": "dedicated", "hw:mem_page_size": "large"}
 }
 
 func pinnedSets() numa.Config {
@@ -298,7 +304,9 @@ func TestAuditNamesDifferences(t *testing.T) {
 	if !strings.Contains(log.String(), "its guest has 2 vCPUs and 512 MiB; it claims 2 and 256") {
 		t.Errorf("not told of the guest:\n%s", &log)
 	}
-	w.audit()
+	if left := w.Differences(); len(left) != 1 || !strings.Contains(left[0], "its guest has") {
+		t.Errorf("left is %q; only the guest cannot be put right", left)
+	}
 	log.Reset()
 	w.Audit()
 	if strings.Contains(log.String(), "audit found") {

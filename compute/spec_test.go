@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"compute-agent/internal/cpuset"
 	"compute-agent/internal/golden"
+	"compute-agent/numa"
 	"compute-agent/virt"
 )
 
@@ -40,6 +42,22 @@ func TestBuildSpec(t *testing.T) {
 			s.ConfigDrive, m.storage.DirectIO = false, false
 			m.guests = GuestOptions{CPUMode: "none", CPUModel: "ignored", Machine: "pc-i440fx-7.2", StatsPeriod: -1, RNG: "/dev/hwrng"}
 		},
+		"floating": func(_ *Server, m *machine) { m.numa = pinnedConfig() },
+		"pinned-realtime": func(s *Server, m *machine) {
+			s.Flavor.VCPUs, s.Flavor.ExtraSpecs = 4, map[string]string{"hw:cpu_policy": "mixed", "hw:cpu_realtime": "yes",
+				"hw:cpu_realtime_mask": "^0-1", "hw:numa_nodes": "2", "hw:mem_page_size": "2MB", "hw:emulator_threads_policy": "share",
+				"hw:cpu_max_sockets": "2", "hw:cpu_max_threads": "1"}
+			m.numa, m.cells = pinnedConfig(), pinnedCells()
+			guest, err := numaRequest(*s).Constraints()
+			if err != nil {
+				panic(err)
+			}
+			placed, ok := numa.Fit(m.cells, *guest, numa.Options{})
+			if !ok {
+				panic("it does not fit")
+			}
+			m.placed = &placed
+		},
 		"aarch64": func(s *Server, m *machine) { m.host.Arch, m.guests.Machine = "aarch64", "virt" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -55,6 +73,21 @@ func TestBuildSpec(t *testing.T) {
 			golden.Assert(t, "testdata/spec/"+name+".golden", specText(t, spec))
 		})
 	}
+}
+
+func pinnedConfig() numa.Config {
+	shared, dedicated := cpuset.Of(0, 1, 4, 5), cpuset.Of(2, 3, 6, 7)
+	return numa.Config{SharedSet: &shared, DedicatedSet: &dedicated}
+}
+
+func pinnedCells() (host numa.Host) {
+	for i := range 2 {
+		host.Cells = append(host.Cells, numa.HostCell{
+			ID: i, Shared: cpuset.Of(4*i, 4*i+1), Dedicated: cpuset.Of(4*i+2, 4*i+3), MemoryMiB: 1024, Siblings: cores(4*i, 4),
+			Pages: []numa.Pages{{SizeKiB: 4, Total: 1 << 17}, {SizeKiB: 2048, Total: 256}}, Distances: [][]int{{10, 21}, {21, 10}}[i],
+		})
+	}
+	return host
 }
 
 func TestSpecRefusesImageProperties(t *testing.T) {
@@ -119,7 +152,9 @@ func withoutZeros(tree any) any {
 		}
 	case []any:
 		for i := range tree {
-			tree[i] = withoutZeros(tree[i])
+			if v := withoutZeros(tree[i]); v != nil {
+				tree[i] = v // a CPU 0 stays
+			}
 		}
 		if len(tree) == 0 {
 			return nil

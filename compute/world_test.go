@@ -30,7 +30,8 @@ type world struct {
 	blobs   string // the image store's
 	options func(*compute.Options)
 	host    fake.Options
-	wrote   notice // raised after each write to the store
+	extra   map[string]string // extra specs of the flavor
+	wrote   notice            // raised after each write to the store
 
 	*compute.Manager // of the agent that runs
 	agent            *agent
@@ -127,7 +128,7 @@ func (w *world) seed() {
 	sum := sha256.Sum256(imageBytes)
 	err := w.agent.store.Update(context.Background(), func(tx compute.Writer) error {
 		return errors.Join(
-			tx.PutFlavor(compute.Flavor{ID: flavorID, Name: "m1.tiny", VCPUs: 1, MemoryMiB: 64, DiskGiB: 1, Public: true}),
+			tx.PutFlavor(compute.Flavor{ID: flavorID, Name: "m1.tiny", VCPUs: 1, MemoryMiB: 64, DiskGiB: 1, Public: true, ExtraSpecs: w.extra}),
 			tx.PutImage(compute.Image{ID: imageID, Name: "tiny", Status: compute.ImageActive, DiskFormat: "raw", ContainerFormat: "bare",
 				Size: int64(len(imageBytes)), VirtualSize: int64(len(imageBytes)), SHA256: hex.EncodeToString(sum[:])}),
 			tx.PutKeypair(compute.Keypair{UserID: userID, Name: "key", Type: "ssh", PublicKey: "ssh-ed25519 AAAA"}),
@@ -329,6 +330,9 @@ func (w *world) audit() {
 		w.t.Errorf("files of %v; servers that have some: %v", files, withFiles)
 	}
 	w.auditLedger(used)
+	if found := w.Differences(); len(found) > 0 {
+		w.t.Errorf("the agent's own audit finds %q", found)
+	}
 }
 
 func (w *world) auditLedger(stored compute.Claim) {
