@@ -49,7 +49,8 @@ func refused(err error) error {
 	return &Failure{Kind: errors.Join(ErrInvalid, wrong), Field: field, Reason: wrong.Error()}
 }
 
-// noRoom says why a guest does not fit into the host's cells, in one line.
+// noRoom says why a guest does not fit into the host's cells, in one line; for the operator also which of the
+// others could be moved.
 func noRoom(host numa.Host, r numa.Request, opt numa.Options, others []numa.Placed) error {
 	why, err := numa.Explain(host, r, opt, others)
 	if err != nil {
@@ -58,5 +59,13 @@ func noRoom(host numa.Host, r numa.Request, opt numa.Options, others []numa.Plac
 	if why == nil { // others have left meanwhile
 		return &Failure{Kind: ErrNoCapacity, Field: "NUMA", Reason: "no room at that moment; try again"}
 	}
-	return &Failure{Kind: ErrNoCapacity, Field: "NUMA", Reason: fmt.Sprintf("the guest's cells do not fit: %v", why)}
+	f := &Failure{Kind: ErrNoCapacity, Field: "NUMA"}
+	for i, c := range why.Changes {
+		if c.Move != "" { // whose server it is that could be moved is nothing for other users
+			f.Err = errors.Join(f.Err, fmt.Errorf("server %s is in the way", c.Move))
+			why.Changes[i].Move = "of this host"
+		}
+	}
+	f.Reason = fmt.Sprintf("the guest's cells do not fit: %v", why)
+	return f
 }

@@ -44,6 +44,9 @@ func (m *Manager) CreateServer(ctx context.Context, req CreateRequest) (Server, 
 	})
 	if err != nil {
 		m.ledger.release(s.ID)
+		if errors.Is(err, ErrNoCapacity) {
+			m.logger("", op.RequestID).Info("no room for a server", "flavor_id", req.FlavorID, "error", err)
+		}
 		return Server{}, err
 	}
 	m.logger(s.ID, op.RequestID).Info("server accepted", "guest", s.GuestName(), "flavor", s.Flavor.Name, "image_id", s.ImageID)
