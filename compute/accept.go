@@ -110,7 +110,12 @@ func (m *Manager) launch(op Operation) {
 		cancel(errParked)
 		return
 	}
-	if older := m.running[op.ServerID]; older != nil {
+	older := m.running[op.ServerID]
+	switch {
+	case older != nil && op.Kind == OpCreate: // which is a server's first: the other came before it was launched
+		cancel(errSuperseded)
+		return
+	case older != nil:
 		older.cancel(errSuperseded)
 	}
 	m.running[op.ServerID] = r

@@ -65,12 +65,19 @@ func (m *Manager) audit() {
 		case correct, missing:
 			m.syncSoon(v.id)
 		case unknown:
-			if m.firstSeen(v.id) {
+			if !m.cameSince(v.id) && m.firstSeen(v.id) {
 				m.report(v)
 			}
 		}
 	}
 	m.auditClaims(in)
+}
+
+// cameSince says whether a guest whose server was not in the inventory has one now: the store was read before the
+// guests were listed.
+func (m *Manager) cameSince(id string) bool {
+	_, err := m.Server(m.base, id)
+	return !errors.Is(err, ErrNotFound)
 }
 
 // firstSeen says whether an unknown guest has not been reported before.
@@ -140,9 +147,7 @@ func (m *Manager) sync(id string) {
 	if v.does == adopt {
 		return
 	}
-	err = m.store.Update(m.base, func(tx Writer) error { return m.record(tx, id, v.sees, v.out) })
-	if err != nil {
-		m.logger(id, "").Error("cannot record the guest's state", "error", err)
+	if !m.recordAtLast(id, v) {
 		return
 	}
 	log := m.logger(id, "").With("power", guest.State.String(), "reason", guest.Reason)
@@ -153,6 +158,20 @@ func (m *Manager) sync(id string) {
 	}
 	if v.out.stop {
 		m.enforceStop(id)
+	}
+}
+
+// recordAtLast does not give up while the store fails, but when the manager closes: no other event would tell of it.
+func (m *Manager) recordAtLast(id string, v verdict) bool {
+	for n := 0; ; n++ {
+		err := m.store.Update(m.base, func(tx Writer) error { return m.record(tx, id, v.sees, v.out) })
+		if err == nil {
+			return true
+		}
+		m.logger(id, "").Error("cannot record the guest's state; trying again", "error", err)
+		if m.pause(m.base, nil, n) != nil {
+			return false
+		}
 	}
 }
 
