@@ -22,12 +22,12 @@ type NodeFacts struct {
 // NodeReport is the node in the two shapes in which an OpenStack knows it: Nova's ComputeNode, which counts, and
 // the resource provider of the placement service, which grants. The keys are theirs.
 type NodeReport struct {
-	ComputeNode ComputeNode `json:"compute_node"`
-	Provider    Provider    `json:"resource_provider"`
+	ComputeNode NovaNode `json:"compute_node"`
+	Provider    Provider `json:"resource_provider"`
 }
 
-// ComputeNode is Nova's record of a host.
-type ComputeNode struct {
+// NovaNode is Nova's record of a host.
+type NovaNode struct {
 	UUID               string            `json:"uuid"`
 	Hostname           string            `json:"hypervisor_hostname"`
 	Hypervisor         string            `json:"hypervisor_type"`
@@ -56,7 +56,7 @@ type ComputeNode struct {
 }
 
 // CellLines tells of the host's cells, a line for each, for people.
-func (n ComputeNode) CellLines() []string {
+func (n NovaNode) CellLines() []string {
 	var lines []string
 	for _, c := range n.cells.Cells {
 		line := fmt.Sprintf("cell %d: shared CPUs %s with %d vCPUs, dedicated CPUs %s, pinned %s, %d of %d MiB used", c.ID,
@@ -128,9 +128,9 @@ func (c Capacity) Report(f NodeFacts) (NodeReport, error) {
 	}, err
 }
 
-func (c Capacity) computeNode(f NodeFacts, b balance, entries map[string]entry) ComputeNode {
+func (c Capacity) computeNode(f NodeFacts, b balance, entries map[string]entry) NovaNode {
 	record := c.nodeRecord(f, b, entries)
-	n := ComputeNode{
+	n := NovaNode{
 		UUID: f.ID, Hostname: f.Host.Hostname, Hypervisor: f.Host.Hypervisor, Version: f.Host.HypervisorVersion,
 		VCPUs: record.VCPUs, VCPUsUsed: record.VCPUsUsed,
 		MemoryMiB: record.MemoryMiB, MemoryMiBUsed: record.MemoryMiBUsed, FreeMemoryMiB: record.MemoryMiB - record.MemoryMiBUsed,

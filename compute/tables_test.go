@@ -169,6 +169,10 @@ func assignsVM(fn *ast.FuncDecl) (found bool) {
 					found = true
 				}
 			}
+		case *ast.CompositeLit:
+			if name, ok := n.Type.(*ast.Ident); ok && name.Name == "NodeShare" {
+				return false // a copy for counting, no server
+			}
 		case *ast.KeyValueExpr:
 			if key, ok := n.Key.(*ast.Ident); ok && key.Name == "VM" {
 				found = true

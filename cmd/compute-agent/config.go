@@ -341,9 +341,9 @@ func (c *Config) set(k key, value, origin string) error {
 // check applies the rules that join keys.
 func (c *Config) check() error {
 	var errs []error
-	rule := func(broken bool, format string, args ...any) {
+	rule := func(broken bool, text string) {
 		if broken {
-			errs = append(errs, fmt.Errorf(format, args...))
+			errs = append(errs, errors.New(text))
 		}
 	}
 	rule((c.TLSCert == "") != (c.TLSKey == ""), "tls_cert and tls_key: give both or neither")

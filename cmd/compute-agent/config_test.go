@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"compute-agent/internal/cpuset"
 	"compute-agent/internal/golden"
+	"compute-agent/numa"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
@@ -88,6 +90,13 @@ func TestConfigErrorsNameKeyLineAndRule(t *testing.T) {
 		{name: "certificate without key", args: []string{"--tls-cert=/c"}, want: []string{"tls_cert and tls_key: give both or neither"}},
 		{name: "model without mode", args: []string{"--cpu-model=Nehalem"}, want: []string{"cpu_model: goes with cpu_mode custom"}},
 		{name: "mode without model", args: []string{"--cpu-mode=custom"}, want: []string{"cpu_model: goes with cpu_mode custom"}},
+		{name: "no CPUs", args: []string{"--cpu-shared-set=1,^1"}, want: []string{"flag --cpu-shared-set: cpu_shared_set: must be CPU numbers and ranges"}},
+		{name: "reversed CPUs", args: []string{"--cpu-dedicated-set=4-2"}, want: []string{"cpu_dedicated_set: must be CPU numbers and ranges"}},
+		{name: "CPUs for both", args: []string{"--cpu-shared-set=0-2", "--cpu-dedicated-set=2-3"}, want: []string{"cpu_shared_set and cpu_dedicated_set: have CPUs in common"}},
+		{name: "pages without a count", file: "reserved_huge_pages: node:0,size:2048", want: []string{"test.yaml:1: reserved_huge_pages: must be entries such as"}},
+		{name: "pages twice", file: "reserved_huge_pages: node:0,node:1,size:2048,count:1", want: []string{"reserved_huge_pages: must be entries"}},
+		{name: "pages of no size", file: "reserved_huge_pages: node:0,size:large,count:1", want: []string{"reserved_huge_pages: must be entries"}},
+		{name: "pages of something", file: "reserved_huge_pages: node:0,size:2048,count:1,colour:red", want: []string{"reserved_huge_pages: must be entries"}},
 		{name: "same address", args: []string{"--listen=[::1]:1", "--metrics-listen=[::1]:1"}, want: []string{"metrics_listen: is the same address"}},
 		{name: "all at once", file: "a: 1\nlisten: x\n", env: []string{"COMPUTE_AGENT_DRIVER=xen"},
 			want: []string{"a: no such key", "listen: must be", "driver: must be one of libvirt, fake"}},
@@ -119,6 +128,27 @@ func TestConfigAccepts(t *testing.T) {
 	}
 }
 
+func TestNUMAConfig(t *testing.T) {
+	c, err := load(t, "cpu_shared_set: 0-3,^1\ncpu_dedicated_set: \"8\"\n", []string{"COMPUTE_AGENT_RESERVED_HUGE_PAGES=node:0,size:2048,count:64; node:1, size:1GB, count:1"},
+		[]string{"--packing-host-numa-cells-allocation-strategy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := capacity(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared, dedicated := cpuset.Of(0, 2, 3), cpuset.Of(8)
+	want := numa.Config{SharedSet: &shared, DedicatedSet: &dedicated, Reserved: map[int]map[int]int{0: {2048: 64}, 1: {1048576: 1}}}
+	if diff := cmp.Diff(want, got.NUMA); diff != "" || !got.PackCells {
+		t.Errorf("(-want +got)\n%s, packing %v", diff, got.PackCells)
+	}
+	none, err := capacity(newConfig())
+	if err != nil || none.NUMA.SharedSet != nil || none.NUMA.DedicatedSet != nil || len(none.NUMA.Reserved) > 0 || none.PackCells {
+		t.Errorf("the defaults are %+v, %v", none, err)
+	}
+}
+
 func TestSecretsAreMaskedAndHaveNoFlag(t *testing.T) {
 	const secret = "correct horse"
 	c, err := load(t, "", []string{"COMPUTE_AGENT_ADMIN_PASSWORD=" + secret}, nil)
@@ -146,6 +176,7 @@ func TestSecretsAreMaskedAndHaveNoFlag(t *testing.T) {
 // What config prints can be read again and gives the same values.
 func TestPrintedConfigReadsBack(t *testing.T) {
 	args := []string{"--cpu-allocation-ratio=16", "--listen=[::1]:5000", "--image-max-size=1234567", "--shutdown-timeout=1.5",
+		"--cpu-shared-set=0-3,^2", "--cpu-dedicated-set=8", "--reserved-huge-pages=node:0,size:2MB,count:1;node:1,size:2048,count:2",
 		"--libvirt-uri=qemu+unix:///system?socket=/run/x # y: z"}
 	first, err := load(t, "", nil, args)
 	if err != nil {
