@@ -251,8 +251,16 @@ func TestPCPUGoesOffline(t *testing.T) {
 	if pinned.Has(2) || pinned.Has(3) {
 		t.Errorf("servers were pinned to %v; the first is on 2-3", pinned)
 	}
+	w.must(w.RebootServer(t.Context(), first.ID, true))
+	if s := w.await(first.ID); s.VM != compute.Error || !strings.Contains(s.Fault.Message, "pCPU 3 is offline") {
+		t.Errorf("rebooted without its pCPU it is %s: %+v", s.VM, s.Fault)
+	}
 	w.hv.SetOffline(cpuset.Set{})
 	w.Audit()
+	w.must(w.RebootServer(t.Context(), first.ID, true))
+	if s := w.await(first.ID); s.VM != compute.Active || !w.place(first.ID).Emulator.Equal(cpuset.Of(2, 3)) {
+		t.Errorf("rebooted with its pCPU it is %s on %v", s.VM, w.place(first.ID).Emulator)
+	}
 	w.build(flavor)
 	r := request()
 	r.FlavorID = flavor

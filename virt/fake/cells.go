@@ -1,6 +1,9 @@
 package fake
 
 import (
+	"fmt"
+	"syscall"
+
 	"compute-agent/internal/cpuset"
 	"compute-agent/virt"
 )
@@ -68,6 +71,19 @@ func onlineOf(cells []virt.Cell, offline cpuset.Set) []virt.Cell {
 		out[i].CPUs = cpus
 	}
 	return out
+}
+
+// checkPins refuses what the kernel does (sched_setaffinity): a vCPU all of whose pCPUs are offline.
+func (h *Hypervisor) checkPins(s virt.Spec) error {
+	if s.Placement == nil {
+		return nil
+	}
+	for vcpu, cpus := range s.Placement.VCPUs {
+		if !cpus.Empty() && cpus.SubsetOf(h.offline) {
+			return fmt.Errorf("cannot set CPU affinity of vCPU %d: %w", vcpu, syscall.EINVAL)
+		}
+	}
+	return nil
 }
 
 // Spec returns what a guest was made of.

@@ -157,6 +157,9 @@ func (d *Driver) create(spec virt.Spec, disks []diskSize) error {
 	if err := d.host.support(spec); err != nil {
 		return err
 	}
+	if err := d.hv.checkPins(spec); err != nil {
+		return err
+	}
 	if err := d.hv.lockDisks(spec); err != nil {
 		return err
 	}
