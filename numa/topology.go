@@ -115,11 +115,11 @@ const (
 	PageAny   = -3
 )
 
-// Guest is the NUMA layout that a guest asks for, or, after Fit, that it got.
+// Guest is the NUMA layout that a guest asks for, or, after Fit, that it got. Its JSON form is stored.
 type Guest struct {
 	Cells []GuestCell
 	// EmulatorThreads is share, isolate, or empty for none asked.
-	EmulatorThreads string
+	EmulatorThreads string `json:",omitzero"`
 }
 
 // GuestCell is one NUMA cell of a guest.
@@ -128,17 +128,17 @@ type GuestCell struct {
 	// landed on afterwards; the position in Guest.Cells stays the guest's number. Nova keeps and
 	// sends both in one field, and so do we.
 	ID        int
-	Shared    cpuset.Set // vCPUs that float
-	Dedicated cpuset.Set // vCPUs that are pinned one to one
+	Shared    cpuset.Set `json:",omitzero"` // vCPUs that float
+	Dedicated cpuset.Set `json:",omitzero"` // vCPUs that are pinned one to one
 	MemoryMiB int
 	// PageKiB is a page size in KiB, one of PageSmall, PageLarge, PageAny, or 0 for none asked.
-	PageKiB      int
-	CPUPolicy    string
-	ThreadPolicy string
+	PageKiB      int    `json:",omitzero"`
+	CPUPolicy    string `json:",omitzero"`
+	ThreadPolicy string `json:",omitzero"`
 	// Pins maps each dedicated vCPU to a pCPU, in the order of vCPUs; nil before Fit.
-	Pins []Pin
+	Pins []Pin `json:",omitzero"`
 	// Reserved is the set of pCPUs for the emulator's threads, when they are isolated.
-	Reserved cpuset.Set
+	Reserved cpuset.Set `json:",omitzero"`
 }
 
 // Pin is one vCPU on one pCPU.
