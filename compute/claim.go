@@ -26,15 +26,6 @@ func numaRequest(s Server) numa.Request {
 	return numa.Request{VCPUs: s.Flavor.VCPUs, MemoryMiB: s.Flavor.MemoryMiB, ExtraSpecs: s.Flavor.ExtraSpecs, Properties: s.Image.Properties}
 }
 
-// checkNUMA says whether what a server asks for makes sense on any host at all.
-func checkNUMA(r numa.Request) error {
-	_, err := r.Constraints()
-	if err == nil {
-		_, err = r.Topologies(true)
-	}
-	return refused(err)
-}
-
 // refused turns an error of package numa into one that names the flavor or the image. The cause, which has Nova's
 // name for it, stays within reach of errors.As.
 func refused(err error) error {

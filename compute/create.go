@@ -94,8 +94,8 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 		return s, err
 	}
 	asks := numaRequest(s)
-	if err := checkNUMA(asks); err != nil {
-		return s, err
+	if _, err := asks.Topologies(true); err != nil {
+		return s, refused(err)
 	}
 	claim, err := m.ledger.take(claimOf(s.ID, flavor, img), asks)
 	if err != nil {
