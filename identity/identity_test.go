@@ -164,23 +164,13 @@ func TestUnknownUserCostsAsMuch(t *testing.T) {
 	b := newFixture(t)
 	for _, name := range []string{"admin", "nobody"} {
 		ctx, cancel := context.WithCancel(t.Context())
-		service := identity.New(identity.Options{Store: cancelAfterLookup{b.store, cancel}})
+		cancel()
+		service := identity.New(identity.Options{Store: b.store})
 		release := service.OccupyCores()
 		_, err := service.Login(ctx, identity.Credential{UserName: name, Password: "x"})
 		wantError(t, name, err, context.Canceled)
 		release()
 	}
-}
-
-// cancelAfterLookup ends a login's context when the user was looked up.
-type cancelAfterLookup struct {
-	identity.Store
-	cancel func()
-}
-
-func (s cancelAfterLookup) UserByName(ctx context.Context, domainID, name string) (identity.User, error) {
-	defer s.cancel()
-	return s.Store.UserByName(ctx, domainID, name)
 }
 
 func TestPasswordOf72BytesIsWhole(t *testing.T) {
@@ -248,6 +238,26 @@ func TestFailedLoginsAreThrottled(t *testing.T) {
 	wantError(t, "wrong password", err, identity.ErrUnauthorized)
 	_, err = b.Login(t.Context(), wrong)
 	wantError(t, "wrong password again", err, identity.ErrRateLimited)
+}
+
+// However many right logins come at once, none counts against another.
+func TestManyRightLoginsAtOnce(t *testing.T) {
+	b := newFixture(t)
+	release := b.OccupyCores()
+	results := make(chan error)
+	const logins = 40
+	for range logins {
+		go func() {
+			_, err := b.Login(t.Context(), b.byName())
+			results <- err
+		}()
+	}
+	release()
+	for range logins {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestMadeUpNamesTakeBoundedMemory(t *testing.T) {

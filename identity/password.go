@@ -39,6 +39,13 @@ func (c Credential) throttleKey() string {
 // with it and after the same time; too many wrong ones for a name in a short time make it
 // ErrRateLimited for a while, right or wrong.
 func (s *Service) Login(ctx context.Context, c Credential) (User, error) {
+	// The core comes first: logins that wait for one would count as failed meanwhile, and many right
+	// ones at once would lock each other out.
+	release, err := s.reserveCore(ctx)
+	if err != nil {
+		return User{}, err
+	}
+	defer release()
 	attempt, err := s.throttle.begin(c.throttleKey(), s.clock())
 	if err != nil {
 		return User{}, err
@@ -60,11 +67,7 @@ func (s *Service) login(ctx context.Context, c Credential) (User, error) {
 	if known {
 		hash = user.PasswordHash
 	}
-	ok, err := s.check(ctx, hash, c.Password)
-	if err != nil {
-		return User{}, err
-	}
-	if !ok || !known {
+	if !matches(hash, c.Password) || !known {
 		return User{}, ErrUnauthorized
 	}
 	return user, nil
@@ -80,18 +83,13 @@ func (s *Service) find(ctx context.Context, c Credential) (User, error) {
 	return s.store.UserByName(ctx, DomainID, c.UserName)
 }
 
-// check compares password with hash, after waiting for a free core.
-func (s *Service) check(ctx context.Context, hash []byte, password string) (bool, error) {
-	release, err := s.reserveCore(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer release()
+// matches compares password with hash, which fills a core for a while.
+func matches(hash []byte, password string) bool {
 	fits := len(password) <= maxPassword
 	if !fits {
 		password = password[:maxPassword]
 	}
-	return bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && fits, nil
+	return bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && fits
 }
 
 func (s *Service) hash(ctx context.Context, password string) ([]byte, error) {
@@ -106,6 +104,7 @@ func (s *Service) hash(ctx context.Context, password string) ([]byte, error) {
 	return bcrypt.GenerateFromPassword([]byte(password), s.cost)
 }
 
+// reserveCore waits for a free core.
 func (s *Service) reserveCore(ctx context.Context) (release func(), err error) {
 	select {
 	case s.hashing <- struct{}{}:
