@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -13,6 +14,7 @@ import (
 
 	"compute-agent/api"
 	"compute-agent/compute"
+	"compute-agent/identity"
 )
 
 // Without a token there are only the versions and the login.
@@ -154,6 +156,7 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("request ID %q of %v", id, res.header)
 	}
 	s.send(request{path: "/compute/v2.1/flavors", header: http.Header{"X-Openstack-Request-Id": {"req-forged level=ERROR"}}})
+	s.send(request{path: "/" + strings.Repeat("long", 1000)})
 	s.server.Close() // so that the last line is written
 	log := s.log.String()
 	for _, want := range []string{"request_id=" + id, "global_request_id=" + global, "user_id=bob-id", "path=/compute/v2.1/flavors", "status=200"} {
@@ -161,7 +164,7 @@ func TestAccessLog(t *testing.T) {
 			t.Errorf("no %s in the log", want)
 		}
 	}
-	for _, secret := range []string{s.token(bob), `"password"`, "forged"} {
+	for _, secret := range []string{s.token(bob), `"password"`, "forged", strings.Repeat("long", 100)} {
 		if strings.Contains(log, secret) {
 			t.Errorf("the log has %q", secret)
 		}
@@ -392,4 +395,32 @@ func TestUnreadBodyHasADeadline(t *testing.T) {
 			t.Errorf("%s: %d: no deadline for the body", path, w.Code)
 		}
 	}
+}
+
+// A client that hangs up is no error of the agent's.
+func TestClientHangsUp(t *testing.T) {
+	s := newSite(t)
+	r := httptest.NewRequest(http.MethodGet, "/compute/v2.1/servers", nil)
+	r.Header.Set("X-Auth-Token", s.token(bob))
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	hangUp := hangsUp{identity.New(identity.Options{Store: s.store}), cancel}
+	handler, err := api.New(api.Options{Backend: broken{s.core, false}, Identity: hangUp, Logger: slog.New(slog.NewTextHandler(s.log, nil))})
+	s.must(err)
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r.WithContext(ctx))
+	if w.Code != http.StatusBadRequest || strings.Contains(s.log.String(), "level=ERROR") {
+		t.Errorf("%d %s, log %s", w.Code, w.Body, s.log)
+	}
+}
+
+// hangsUp ends the request when its token was verified.
+type hangsUp struct {
+	api.Identity
+	cancel func()
+}
+
+func (h hangsUp) Verify(ctx context.Context, secret string) (identity.Token, identity.User, error) {
+	defer h.cancel()
+	return h.Identity.Verify(ctx, secret)
 }

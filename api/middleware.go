@@ -62,7 +62,7 @@ func (a *api) logRequest(r *http.Request, w *recorder, seen *observed, took time
 	attrs := []slog.Attr{
 		slog.String("request_id", compute.RequestID(r.Context())),
 		slog.String("method", r.Method),
-		slog.String("path", r.URL.Path),
+		slog.String("path", shorten(r.URL.Path)),
 		slog.Int("status", w.status),
 		slog.Int64("bytes", w.written),
 		slog.Duration("took", took),
@@ -133,9 +133,12 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 // fail answers with a fault and logs what the user is not told.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, s service, err error) {
 	f := toFault(err)
+	if f.status == http.StatusInternalServerError && r.Context().Err() != nil { // nothing of ours failed
+		f = &fault{status: http.StatusBadRequest, message: "The client closed the connection before the answer.", err: err}
+	}
 	if f.status >= http.StatusInternalServerError {
 		a.log.ErrorContext(r.Context(), "Request failed", "request_id", compute.RequestID(r.Context()),
-			"method", r.Method, "path", r.URL.Path, "error", err)
+			"method", r.Method, "path", shorten(r.URL.Path), "error", err)
 	}
 	writeFault(w, r, s, f)
 }
