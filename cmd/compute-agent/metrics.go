@@ -37,7 +37,17 @@ func newMetricsHandler(ops *operationMetrics, source guestSource, log *slog.Logg
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	return mux
+	return hurried(mux)
+}
+
+// hurried keeps a client that neither sends nor reads from holding its connection for ever.
+func hurried(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, deadline := http.NewResponseController(w), time.Now().Add(2*scrapeLimit)
+		_ = conn.SetWriteDeadline(deadline) // fails only where there is no connection, as in tests
+		_ = conn.SetReadDeadline(deadline)
+		next.ServeHTTP(w, r)
+	})
 }
 
 // guestSource is what the host's metrics are made from.

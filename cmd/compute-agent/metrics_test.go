@@ -43,6 +43,24 @@ func metricsOf(t *testing.T, s *countingSource, ops *operationMetrics) string {
 	return w.Body.String()
 }
 
+// scraper is a connection that notes its deadlines.
+type scraper struct {
+	*httptest.ResponseRecorder
+	read, write time.Time
+}
+
+func (s *scraper) SetReadDeadline(t time.Time) error  { s.read = t; return nil }
+func (s *scraper) SetWriteDeadline(t time.Time) error { s.write = t; return nil }
+
+func TestScrapersHaveDeadlines(t *testing.T) {
+	source, w := &countingSource{}, &scraper{ResponseRecorder: httptest.NewRecorder()}
+	h := newMetricsHandler(newOperationMetrics(), guestSource{source.guests, source.node}, quietLogger())
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", strings.NewReader("never")))
+	if w.Code != 200 || w.read.IsZero() || w.write.IsZero() {
+		t.Errorf("status %d, deadlines %v %v", w.Code, w.read, w.write)
+	}
+}
+
 func wantLines(t *testing.T, text string, lines ...string) {
 	t.Helper()
 	for _, l := range lines {
