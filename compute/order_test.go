@@ -78,10 +78,14 @@ func TestDeleteBeforeTheBuildIsLaunched(t *testing.T) {
 func TestServerCreatedDuringAnAuditIsKnown(t *testing.T) {
 	var log bytes.Buffer
 	w := started(t, logTo(&log))
-	listing := w.hv.Inject(fake.Fault{Method: "Guests", Do: fake.Pass, OnStrike: func() { w.create() }})
+	made := make(chan struct{})
+	w.hv.Inject(fake.Fault{Method: "Guests", Do: fake.Pass, OnStrike: func() {
+		defer close(made)
+		w.create()
+	}})
 	w.hv.LoseConnection()
 	w.hv.RestoreConnection()
-	<-listing.Struck()
+	<-made
 	w.stop()
 	if strings.Contains(log.String(), "unknown guest") {
 		t.Errorf("its guest was reported as unknown:\n%s", &log)
