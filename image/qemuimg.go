@@ -32,6 +32,10 @@ const stdin = "/dev/stdin"
 // secondOpinion asks qemu-img whether it agrees with what was found in the header, and whether
 // the tables of a qcow2 image are sound all the way down.
 func (s *Store) secondOpinion(ctx context.Context, file *os.File, want Info) error {
+	if err := s.readers.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait for other images to be inspected: %w", err)
+	}
+	defer s.readers.Release(1)
 	out, err := s.qemuImg(ctx, file, want.Format, "info", infoLimits)
 	if err != nil {
 		return unreadable(want.Format, err)

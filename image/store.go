@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sync/semaphore"
+
 	"compute-agent/internal/command"
 )
 
@@ -40,7 +42,12 @@ type Store struct {
 	opt Options
 	// create opens the file that an upload goes to; replaced where a test needs a full disk.
 	create func(dir, pattern string) (*os.File, error)
+	// readers bounds how many programs read images at once: a hostile one may cost each of them all
+	// the memory and time that its limits give it.
+	readers *semaphore.Weighted
 }
+
+const maxReaders = 2
 
 // Blob is an image's bytes: their length and their digests in hex.
 type Blob struct {
@@ -73,7 +80,7 @@ func OpenStore(dir string, opt Options) (*Store, error) {
 	if err := sweepUploads(dir); err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	return &Store{dir: dir, opt: opt, create: os.CreateTemp}, nil
+	return &Store{dir: dir, opt: opt, create: os.CreateTemp, readers: semaphore.NewWeighted(maxReaders)}, nil
 }
 
 func sweepUploads(dir string) error {
