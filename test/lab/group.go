@@ -26,6 +26,9 @@ type group struct {
 
 var groups = []group{
 	{name: "host", profile: "seed", limit: 20 * time.Minute, attempts: 1},
+	{name: "placement", profile: "seed", limit: 30 * time.Minute, attempts: 1},
+	{name: "threads", profile: "ht", limit: 20 * time.Minute, attempts: 1},
+	{name: "nested", profile: "seed", limit: 10 * time.Minute, attempts: 2},
 }
 
 const module = "compute-agent"

@@ -1,0 +1,167 @@
+// Package inside helps tests that run in the lab's machine: it runs the agent, uses its API as a user
+// would, and looks at guests past the agent's back.
+package inside
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	program   = "/lab/compute-agent"
+	tinyGuest = "/lab/tiny.qcow2"
+	listen    = "127.0.0.1:8774"
+	// patience is for whatever the agent does that takes seconds: emulation is slow, and more so on a busy
+	// machine.
+	patience = 3 * time.Minute
+)
+
+// Agent is a running agent that has an image of the tiny guest.
+type Agent struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	ended chan error // how its process ended
+	log   *log
+	dir   string
+	token string
+	image string // ID
+}
+
+// Start runs an agent and ends it with the test; what the test made there it must have deleted. Lines of
+// configuration go before those of the lab, by which guests are emulated.
+func Start(t testing.TB, config ...string) *Agent {
+	t.Helper()
+	a := &Agent{t: t, dir: t.TempDir()}
+	for dir := a.dir; dir != os.TempDir(); dir = filepath.Dir(dir) { // QEMU is another user
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.configure(config)
+	a.run()
+	a.logIn()
+	a.image = a.upload(tinyGuest)
+	return a
+}
+
+// In is the same agent for a subtest, which then answers for what it makes.
+func (a *Agent) In(t testing.TB) *Agent {
+	sub := *a
+	sub.t = t
+	return &sub
+}
+
+func (a *Agent) configure(lines []string) {
+	values := map[string]string{"state_dir": a.dir + "/state", "listen": listen, "metrics_listen": `""`, "log_format": "text",
+		"virt_type": "qemu", "vnc_listen": `""`, "shutdown_timeout": "0"}
+	for _, line := range lines {
+		key, value, _ := strings.Cut(line, ": ")
+		values[key] = value
+	}
+	var file strings.Builder
+	for key, value := range values {
+		fmt.Fprintf(&file, "%s: %s\n", key, value)
+	}
+	if err := os.WriteFile(a.dir+"/config.yaml", []byte(file.String()), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// run starts the process and returns when it serves.
+func (a *Agent) run() {
+	a.t.Helper()
+	a.ended, a.log = make(chan error, 1), &log{waits: map[string]chan string{}}
+	a.cmd = exec.Command(program, "serve", "--config", a.dir+"/config.yaml")
+	a.cmd.Stderr = a.log
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := a.cmd.Start(); err != nil {
+		a.t.Fatal(err)
+	}
+	go func() { a.ended <- a.cmd.Wait() }()
+	a.t.Cleanup(a.stop)
+	a.Logs("msg=ready")
+}
+
+// stop ends the process, which must end well.
+func (a *Agent) stop() {
+	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		a.t.Error(err)
+	}
+	if err := <-a.ended; err != nil {
+		a.t.Errorf("the agent ended with %v", err)
+	}
+	if a.t.Failed() {
+		a.t.Logf("the agent's log, without its requests:\n%s", regexp.MustCompile(`(?m)^.* msg=Request .*\n`).ReplaceAllString(a.log.String(), ""))
+	}
+}
+
+// Logs returns the first line of the agent's log with that text, and waits for it.
+func (a *Agent) Logs(text string) string {
+	a.t.Helper()
+	found := a.log.await(text)
+	select {
+	case line := <-found:
+		return line
+	case err := <-a.ended:
+		a.ended <- err
+		a.t.Fatalf("the agent ended: %v\n%s", err, a.log)
+	case <-time.After(patience):
+		a.t.Fatalf("the agent does not log %q in %v:\n%s", text, patience, a.log)
+	}
+	return ""
+}
+
+// log is what the agent says.
+type log struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	waits map[string]chan string // who waits for a line with this text
+}
+
+// await gives the first line, old or new, that has the text.
+func (l *log) await(text string) <-chan string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := make(chan string, 1)
+	l.waits[text] = found
+	l.look()
+	return found
+}
+
+// Write takes a part of the log.
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(p)
+	l.look()
+	return len(p), nil
+}
+
+// look gives lines to those who wait for them.
+func (l *log) look() {
+	for text, found := range l.waits {
+		for line := range strings.Lines(l.text.String()) {
+			if strings.HasSuffix(line, "\n") && strings.Contains(line, text) {
+				found <- strings.TrimSpace(line)
+				delete(l.waits, text)
+				break
+			}
+		}
+	}
+}
+
+// String is the log so far.
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
