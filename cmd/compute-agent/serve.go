@@ -37,13 +37,9 @@ func newServeCommand() *cobra.Command {
 	return cmd
 }
 
-// limitMemory trades some CPU time for a smaller heap, unless the operator has set Go's own
-// variables. The agent's heap is small and mostly idle: collecting at half its growth costs nothing
-// that is felt.
+// limitMemory makes Go collect more often as the heap nears the limit, unless the operator has set Go's own
+// variable.
 func limitMemory(c *Config) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(c.MemoryLimit)
 	}
