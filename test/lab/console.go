@@ -14,9 +14,12 @@ type console struct {
 	text    bytes.Buffer
 	ready   chan struct{} // closed when the machine says that it is up
 	isReady bool
+	failed  func(line string) // is told when the machine says that its kernel failed
 }
 
-func newConsole() *console { return &console{ready: make(chan struct{})} }
+func newConsole(failed func(line string)) *console {
+	return &console{ready: make(chan struct{}), failed: failed}
+}
 
 // Write takes what the machine says.
 func (c *console) Write(p []byte) (int, error) {
@@ -27,10 +30,19 @@ func (c *console) Write(p []byte) (int, error) {
 		c.isReady = true
 		close(c.ready)
 	}
+	if trouble := firstTrouble(c.text.String()); trouble != "" && bytes.HasSuffix(p, []byte("\n")) {
+		c.failed(trouble)
+	}
 	return len(p), nil
 }
 
-var troubles = regexp.MustCompile(`Kernel panic|BUG:|Oops:|general protection fault|Internal error|LAB: no root`)
+// end is the last lines that the machine said.
+func (c *console) end() string {
+	lines := strings.Split(strings.TrimSpace(c.all()), "\n")
+	return strings.Join(lines[max(0, len(lines)-40):], "\n")
+}
+
+var troubles = regexp.MustCompile(`Kernel panic|BUG:|Oops:|general protection fault|LAB: no root`)
 
 // all is what the machine has said so far.
 func (c *console) all() string {

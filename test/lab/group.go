@@ -133,8 +133,14 @@ func (g group) run(ctx context.Context, s state, work, share string, results io.
 	if err := convert.Wait(); err != nil {
 		return fmt.Errorf("test2json: %w", err)
 	}
-	if errors.Is(tests, errLab) || ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", tests, context.Cause(ctx))
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case !errors.Is(tests, errLab):
+		tests = v.checkKernel(client)
 	}
-	return v.checkKernel(client)
+	if tests != nil {
+		say("the end of the console of machine %q:\n%s", g.profile, v.console.end())
+	}
+	return tests
 }

@@ -16,10 +16,8 @@ func (v *vm) checkKernel(client *ssh.Client) error {
 	if err := v.execute(client, "dmesg", &log); err != nil {
 		return fmt.Errorf("%w: %w", errLab, err)
 	}
-	for _, text := range []string{log.String(), v.console.all()} {
-		if trouble := firstTrouble(text); trouble != "" {
-			return fmt.Errorf("%w: its kernel says: %s", errLab, trouble)
-		}
+	if trouble := firstTrouble(log.String()); trouble != "" {
+		return fmt.Errorf("%w: its kernel says: %s", errLab, trouble)
 	}
 	return nil
 }

@@ -113,8 +113,9 @@ func TestFirstTrouble(t *testing.T) {
 	}
 }
 
-func TestConsoleTellsWhenReady(t *testing.T) {
-	c := newConsole()
+func TestConsole(t *testing.T) {
+	var failures []string
+	c := newConsole(func(line string) { failures = append(failures, line) })
 	for _, part := range []string{"booting\nLAB: re", "ady up=4.2\n", "LAB: ready again\n"} {
 		select {
 		case <-c.ready:
@@ -130,8 +131,14 @@ func TestConsoleTellsWhenReady(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !strings.Contains(c.all(), "again") {
-		t.Errorf("the console has %q", c.all())
+	if !strings.Contains(c.all(), "again") || len(failures) > 0 {
+		t.Errorf("the console has %q; failures are %q", c.all(), failures)
+	}
+	for _, part := range []string{"[ 9.0] BUG: kernel NULL ", "pointer dereference\n"} {
+		_, _ = c.Write([]byte(part)) // never fails
+	}
+	if fmt.Sprint(failures) != "[[ 9.0] BUG: kernel NULL pointer dereference]" {
+		t.Errorf("failures are %q", failures)
 	}
 }
 

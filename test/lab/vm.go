@@ -46,7 +46,7 @@ type options struct {
 
 // start runs QEMU. It ends with ctx or with stop, at the latest with this process.
 func start(ctx context.Context, p profile, o options) (*vm, error) {
-	v := &vm{console: newConsole(), gone: make(chan struct{}), migrated: make(chan string, 2)}
+	v := &vm{gone: make(chan struct{}), migrated: make(chan string, 2)}
 	var err error
 	if v.sockets, err = os.MkdirTemp("", "lab"); err != nil {
 		return nil, err
@@ -69,6 +69,10 @@ func start(ctx context.Context, p profile, o options) (*vm, error) {
 	defer socket.Close() //nolint:errcheck // likewise
 
 	v.ended, v.end = context.WithCancelCause(ctx)
+	v.console = newConsole(func(line string) {
+		// A moment later: more lines follow, which tell why.
+		time.AfterFunc(2*time.Second, func() { v.end(fmt.Errorf("%w: its kernel says: %s", errLab, line)) })
+	})
 	v.cmd = exec.CommandContext(v.ended, "qemu-system-x86_64", v.arguments(p, o, authorized)...)
 	v.cmd.ExtraFiles = []*os.File{socket}
 	if o.state != nil {
@@ -107,12 +111,8 @@ func (v *vm) arguments(p profile, o options, authorized string) []string {
 }
 
 func (v *vm) wait() {
-	_ = v.cmd.Wait() // how it ended is in the process state
-	cause := fmt.Errorf("%w: QEMU ended: %v", errLab, v.cmd.ProcessState)
-	if trouble := firstTrouble(v.console.all()); trouble != "" {
-		cause = fmt.Errorf("%w: %s", errLab, trouble)
-	}
-	v.end(cause)
+	_ = v.cmd.Wait()                                                    // how it ended is in the process state
+	v.end(fmt.Errorf("%w: QEMU ended: %v", errLab, v.cmd.ProcessState)) // unless it was ended
 	close(v.gone)
 }
 
@@ -218,11 +218,11 @@ func (v *vm) logIn(hostKey ssh.PublicKey) (*ssh.Client, error) {
 func (v *vm) execute(client *ssh.Client, command string, out io.Writer) error {
 	session, err := client.NewSession()
 	if err != nil {
-		return v.explain(err)
+		return v.explain(fmt.Errorf("%w: %w", errLab, err))
 	}
 	defer session.Close() //nolint:errcheck // closed by the end of the command
 	var said tail
-	session.Stdout, session.Stderr = out, io.MultiWriter(&said)
+	session.Stdout, session.Stderr = out, &said
 	done := make(chan error, 1)
 	go func() { done <- session.Run(command) }()
 	select {
@@ -230,8 +230,17 @@ func (v *vm) execute(client *ssh.Client, command string, out io.Writer) error {
 	case <-v.ended.Done():
 		err = context.Cause(v.ended)
 	}
-	if err != nil && said.String() != "" {
-		err = fmt.Errorf("%w: %s", err, said.String())
+	var exit *ssh.ExitError
+	switch {
+	case err == nil || errors.Is(err, errLab) || v.ended.Err() != nil:
+		return err
+	case !errors.As(err, &exit):
+		if trouble := firstTrouble(v.console.all()); trouble != "" {
+			return fmt.Errorf("%w: its kernel says: %s", errLab, trouble)
+		}
+		return fmt.Errorf("%w: the connection broke: %w", errLab, err)
+	case said.String() != "":
+		return fmt.Errorf("%w: %s", err, said.String())
 	}
 	return err
 }
