@@ -12,33 +12,34 @@ import (
 // created, nil for one that may run anywhere; host are the cells as they are configured now. The
 // rules are Nova's (_get_guest_numa_config of its libvirt driver): a pinned vCPU runs on its pCPU, one that
 // floats in a guest with cells on the shared CPUs of its host cell. It is pure.
-func placementOf(placed *numa.Guest, host numa.Host, r numa.Request, c numa.Config) (*virt.Placement, error) {
+func placementOf(placed *numa.Guest, host numa.Host, r numa.Request, c numa.Config) (*virt.Placement, virt.Memory, error) {
 	if placed == nil {
-		return floating(host, c), nil
+		return floating(host, c), virt.Memory{}, nil
 	}
+	var memory virt.Memory
 	p := &virt.Placement{VCPUs: make([]cpuset.Set, r.VCPUs)}
 	for i := range placed.Cells {
 		cell := host.Cell(placed.Cells[i].ID)
 		if cell == nil {
-			return nil, lostPlace(nil, "host cell %d is gone", placed.Cells[i].ID)
+			return nil, memory, lostPlace(nil, "host cell %d is gone", placed.Cells[i].ID)
 		}
 		if err := spread(p.VCPUs, &placed.Cells[i], cell); err != nil {
-			return nil, err
+			return nil, memory, err
 		}
 	}
 	var err error
 	if p.Realtime, _, err = r.RealtimeVCPUs(); err != nil {
-		return nil, refused(err)
+		return nil, memory, refused(err)
 	}
-	if p.Locked, _, err = r.LockedMemory(); err != nil {
-		return nil, refused(err)
+	if memory.Locked, _, err = r.LockedMemory(); err != nil {
+		return nil, memory, refused(err)
 	}
 	if !p.Realtime.Empty() {
-		p.Locked, p.Unshared = true, true // no page of it may have to be fetched
+		memory.Locked, memory.Unshared = true, true // no page of it may have to be fetched
 	}
 	p.Emulator = emulator(placed, host, p, c)
 	p.Cells = guestCells(placed, host)
-	return p, nil
+	return p, memory, nil
 }
 
 // floating is the place of a guest without cells: the shared CPUs where the operator has named some.

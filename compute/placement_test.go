@@ -92,8 +92,12 @@ func (c *novaCase) compare(t *testing.T) {
 		t.Fatal(err)
 	}
 	distances := cmpopts.IgnoreFields(virt.GuestCell{}, "Distances")
-	if diff := cmp.Diff(novaPlacement(t, &nova), spec.Placement, distances, cmpopts.EquateEmpty()); diff != "" {
+	place, memory := novaPlacement(t, &nova)
+	if diff := cmp.Diff(place, spec.Placement, distances, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-nova +got)\n%s", diff)
+	}
+	if memory != spec.Memory {
+		t.Errorf("memory is %+v, want %+v", spec.Memory, memory)
 	}
 	topology := *nova.CPU.Topology
 	if got := spec.CPU; got.Sockets != topology.Sockets || got.Cores != topology.Cores || got.Threads != topology.Threads {
@@ -143,8 +147,9 @@ func parse(t *testing.T, text string) cpuset.Set {
 }
 
 // novaPlacement reads a placement out of a domain.
-func novaPlacement(t *testing.T, d *libvirtxml.Domain) *virt.Placement {
+func novaPlacement(t *testing.T, d *libvirtxml.Domain) (*virt.Placement, virt.Memory) {
 	t.Helper()
+	var memory virt.Memory
 	p := &virt.Placement{Floating: parse(t, d.VCPU.CPUSet)}
 	if tune := d.CPUTune; tune != nil {
 		p.VCPUs = make([]cpuset.Set, d.VCPU.Value)
@@ -168,7 +173,7 @@ func novaPlacement(t *testing.T, d *libvirtxml.Domain) *virt.Placement {
 		}
 	}
 	if backing := d.MemoryBacking; backing != nil {
-		p.Locked, p.Unshared = backing.MemoryLocked != nil, backing.MemoryNosharepages != nil
+		memory.Locked, memory.Unshared = backing.MemoryLocked != nil, backing.MemoryNosharepages != nil
 		if backing.MemoryHugePages != nil {
 			for _, page := range backing.MemoryHugePages.Hugepages {
 				for cell := range parse(t, page.Nodeset).All {
@@ -178,7 +183,7 @@ func novaPlacement(t *testing.T, d *libvirtxml.Domain) *virt.Placement {
 		}
 	}
 	if p.Floating.Empty() && slices.IndexFunc(p.VCPUs, func(s cpuset.Set) bool { return !s.Empty() }) < 0 {
-		return nil
+		return nil, memory
 	}
-	return p
+	return p, memory
 }

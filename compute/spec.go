@@ -70,7 +70,7 @@ func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
 	if err != nil {
 		return virt.Spec{}, err
 	}
-	place, err := placementOf(m.placed, m.cells, numaRequest(s), m.numa)
+	place, memory, err := placementOf(m.placed, m.cells, numaRequest(s), m.numa)
 	if err != nil {
 		return virt.Spec{}, err
 	}
@@ -78,13 +78,13 @@ func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
 		ID: s.ID, Name: s.GuestName(), Title: s.Name,
 		VirtType: m.host.VirtType, Arch: m.host.Arch, Emulator: m.host.Emulator, Machine: m.machineType(s),
 		VCPUs: s.Flavor.VCPUs, MemoryMiB: uint64(s.Flavor.MemoryMiB), CPU: cpu, Placement: place,
-		Disks: disks, ConsoleLog: files.ConsoleLog,
-		RNG: &virt.RNG{Source: orDefault(m.guests.RNG, "/dev/urandom")}, GuestAgent: true,
-		BalloonPeriod: max(0, orDefault(m.guests.StatsPeriod, 10*time.Second)),
-		Metadata:      metadata(s, m.version),
+		Disks: disks, Serial: []virt.SerialPort{{Type: "pty", Log: files.ConsoleLog, AppendLog: true}}, Memory: memory,
+		RNG: &virt.RNG{Source: orDefault(m.guests.RNG, "/dev/urandom")}, Channels: virt.Channels{GuestAgent: true},
+		Balloon:  virt.Balloon{Period: max(0, orDefault(m.guests.StatsPeriod, 10*time.Second))},
+		Metadata: metadata(s, m.version),
 	}
 	if m.guests.VNC != "" {
-		spec.VNC = &virt.VNC{Listen: m.guests.VNC}
+		spec.Graphics = []virt.Graphics{{Type: "vnc", Listen: m.guests.VNC}}
 	}
 	return spec, nil
 }
@@ -143,13 +143,13 @@ func specDisks(s Server, files Files, m machine) ([]virt.Disk, error) {
 		return nil, fmt.Errorf("place the drives of server %s: %w", s.ID, err)
 	}
 	root := virt.Disk{
-		Path: files.Root, Format: "qcow2", Backing: []virt.Backing{{Path: files.Base, Format: s.Image.Format}},
+		Source: virt.Source{File: files.Root}, Format: "qcow2", Backing: []virt.Backing{{Path: files.Base, Format: s.Image.Format}},
 		Target: places.Root.Name, Bus: string(places.Root.Bus), Boot: 1,
 	}
 	disks := []virt.Disk{cached(root, m.storage)}
 	if places.ConfigDrive != nil {
 		disks = append(disks, cached(virt.Disk{
-			Path: files.ConfigDrive, Format: "raw", CDROM: true,
+			Source: virt.Source{File: files.ConfigDrive}, Format: "raw", Kind: "cdrom",
 			Target: places.ConfigDrive.Name, Bus: string(places.ConfigDrive.Bus),
 		}, m.storage))
 	}

@@ -17,10 +17,6 @@ type Placement struct {
 	Realtime cpuset.Set
 	// Cells are the guest's NUMA cells in the guest's order; none for a guest without.
 	Cells []GuestCell
-	// Locked memory is never swapped out.
-	Locked bool
-	// Unshared memory is left out when the host merges equal pages.
-	Unshared bool
 }
 
 // GuestCell is one NUMA cell of a guest.

@@ -86,10 +86,10 @@ func (s Spec) validateDisks() error {
 			return invalid("two disks with target %s", d.Target)
 		case d.Boot > 0 && boots[d.Boot]:
 			return invalid("two disks with boot position %d", d.Boot)
-		case paths[d.Path]:
+		case d.Path() != "" && paths[d.Path()]:
 			return invalid("disk %s: its file is another disk's too", d.Target)
 		}
-		targets[d.Target], boots[d.Boot], paths[d.Path] = true, true, true
+		targets[d.Target], boots[d.Boot], paths[d.Path()] = true, true, true
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func (d Disk) validate() error {
 		return invalid("disk %s: bus %q is not virtio, ide, sata or scsi", d.Target, d.Bus)
 	case !strings.HasPrefix(d.Target, prefix):
 		return invalid("disk %s: targets on bus %s begin with %s", d.Target, d.Bus, prefix)
-	case d.CDROM && d.Bus == "virtio":
+	case d.Kind == "cdrom" && d.Bus == "virtio":
 		return invalid("disk %s: a CD-ROM cannot be on bus virtio", d.Target)
 	case !serialForm.MatchString(d.Serial):
 		return invalid("disk %s: serial %q has other characters than [A-Za-z0-9_.+-]", d.Target, d.Serial)
@@ -132,7 +132,7 @@ func (d Disk) validateFiles() error {
 	if d.Format == "raw" && len(d.Backing) > 0 {
 		return invalid("disk %s: a raw image has no backing file", d.Target)
 	}
-	for _, layer := range append([]Backing{{d.Path, d.Format}}, d.Backing...) {
+	for _, layer := range append([]Backing{{d.Path(), d.Format}}, d.Backing...) {
 		if layer.Format != "qcow2" && layer.Format != "raw" {
 			return invalid("disk %s: format %q is not qcow2 or raw", d.Target, layer.Format)
 		}
@@ -144,7 +144,7 @@ func (d Disk) validateFiles() error {
 }
 
 func (s Spec) validateDevices() error {
-	paths := map[string]string{"emulator": s.Emulator, "console log": s.ConsoleLog}
+	paths := map[string]string{"emulator": s.Emulator, "console log": s.ConsoleLog()}
 	for field, path := range paths {
 		if path == "" {
 			continue
@@ -158,13 +158,13 @@ func (s Spec) validateDevices() error {
 			return err
 		}
 	}
-	if s.VNC != nil {
-		if _, err := netip.ParseAddr(s.VNC.Listen); err != nil {
-			return invalid("VNC listen address %q", s.VNC.Listen)
+	for _, g := range s.Graphics {
+		if _, err := netip.ParseAddr(g.Listen); err != nil {
+			return invalid("%s listen address %q", g.Type, g.Listen)
 		}
 	}
-	if s.BalloonPeriod < 0 {
-		return invalid("balloon period %v", s.BalloonPeriod)
+	if s.Balloon.Period < 0 {
+		return invalid("balloon period %v", s.Balloon.Period)
 	}
 	return nil
 }

@@ -16,14 +16,14 @@ func full() Spec {
 		VirtType: "kvm", Arch: "x86_64", Emulator: "/usr/bin/qemu-system-x86_64", Machine: "pc-q35-7.2",
 		VCPUs: 8, MemoryMiB: 4096, CPU: CPU{Mode: "custom", Model: "Skylake-Server-IBRS", Sockets: 2, Cores: 2, Threads: 2},
 		Disks: []Disk{
-			{Path: "/d/disk & co", Format: "qcow2", Backing: []Backing{{"/d/base", "qcow2"}, {"/d/base.raw", "raw"}},
+			{Source: Source{File: "/d/disk & co"}, Format: "qcow2", Backing: []Backing{{"/d/base", "qcow2"}, {"/d/base.raw", "raw"}},
 				Target: "vda", Bus: "virtio", Cache: "none", IO: "native", Serial: "root-1.0+a_b", Boot: 1},
-			{Path: "/d/disk.config", Format: "raw", Target: "sda", Bus: "sata", CDROM: true},
-			{Path: "/d/é", Format: "raw", Target: "vdaa", Bus: "virtio", Cache: "writeback", IO: "io_uring", Boot: 2},
+			{Source: Source{File: "/d/disk.config"}, Format: "raw", Target: "sda", Bus: "sata", Kind: "cdrom"},
+			{Source: Source{File: "/d/é"}, Format: "raw", Target: "vdaa", Bus: "virtio", Cache: "writeback", IO: "io_uring", Boot: 2},
 		},
-		ConsoleLog: "/d/console.log", VNC: &VNC{Listen: "::1"}, RNG: &RNG{Source: "/dev/urandom"}, GuestAgent: true,
-		BalloonPeriod: 10 * time.Second,
-		Metadata:      Metadata{Name: "\xff\n", RootType: "image"},
+		Serial: []SerialPort{{Type: "pty", Log: "/d/console.log", AppendLog: true}}, Graphics: []Graphics{{Type: "vnc", Listen: "::1"}}, RNG: &RNG{Source: "/dev/urandom"}, Channels: Channels{GuestAgent: true},
+		Balloon:  Balloon{Period: 10 * time.Second},
+		Metadata: Metadata{Name: "\xff\n", RootType: "image"},
 	}
 }
 
@@ -35,7 +35,7 @@ func TestValidateTakes(t *testing.T) {
 				CPU: CPU{Mode: "none", Sockets: 1, Cores: 1, Threads: 1}}
 		},
 		"a name of 64":    func(s *Spec) { s.Name = strings.Repeat("n", 64) },
-		"IPv4 on all":     func(s *Spec) { s.VNC.Listen = "0.0.0.0" },
+		"IPv4 on all":     func(s *Spec) { s.Graphics[0].Listen = "0.0.0.0" },
 		"a CD-ROM on IDE": func(s *Spec) { s.Disks[1].Bus, s.Disks[1].Target = "ide", "hda" },
 		"two cells": func(s *Spec) {
 			s.Placement = &Placement{VCPUs: make([]cpuset.Set, 8), Cells: []GuestCell{
@@ -57,10 +57,10 @@ func TestValidateTakes(t *testing.T) {
 func TestValidateNamesTheField(t *testing.T) {
 	for want, change := range map[string]func(*Spec){
 		`ID "x"`:          func(s *Spec) { s.ID = "x" },
-		"disk vda":        func(s *Spec) { s.Disks[0].Path = "relative" },
+		"disk vda":        func(s *Spec) { s.Disks[0].Source.File = "relative" },
 		"target vda":      func(s *Spec) { s.Disks[2].Target = "vda" },
 		"boot position 1": func(s *Spec) { s.Disks[2].Boot = 1 },
-		"console log":     func(s *Spec) { s.ConsoleLog = "/a\nb" },
+		"console log":     func(s *Spec) { s.Serial[0].Log = "/a\nb" },
 		"emulator":        func(s *Spec) { s.Emulator = "/\xff" },
 		"9 vCPUs":         func(s *Spec) { s.VCPUs = 9 },
 		"random number":   func(s *Spec) { s.RNG.Source = "" },

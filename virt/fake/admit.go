@@ -23,7 +23,7 @@ type diskSize struct{ capacity, allocated uint64 }
 func inspectFiles(spec virt.Spec) ([]diskSize, error) {
 	sizes := make([]diskSize, len(spec.Disks))
 	for i, d := range spec.Disks {
-		size, err := inspectImage(d.Path, d.Format)
+		size, err := inspectImage(d.Path(), d.Format)
 		if err != nil {
 			return nil, fmt.Errorf("%w: disk %s: %w", virt.ErrInvalid, d.Target, err)
 		}
@@ -38,8 +38,8 @@ func inspectFiles(spec virt.Spec) ([]diskSize, error) {
 	if spec.RNG != nil {
 		others["random number source"] = spec.RNG.Source
 	}
-	if spec.ConsoleLog != "" {
-		others["directory of the console log"] = filepath.Dir(spec.ConsoleLog)
+	if log := spec.ConsoleLog(); log != "" {
+		others["directory of the console log"] = filepath.Dir(log)
 	}
 	for what, path := range others {
 		if path == "" {
@@ -131,8 +131,10 @@ func (o Options) support(s virt.Spec) error {
 			return unsupported("disk %s: machine type %s has no IDE", d.Target, s.Machine)
 		}
 	}
-	if s.VNC != nil && !isLocal(s.VNC.Listen) {
-		return unsupported("VNC on %s: not an address of this host", s.VNC.Listen)
+	for _, g := range s.Graphics {
+		if !isLocal(g.Listen) {
+			return unsupported("%s on %s: not an address of this host", g.Type, g.Listen)
+		}
 	}
 	return nil
 }
@@ -171,7 +173,7 @@ func (h *Hypervisor) admit(s virt.Spec) error {
 func (h *Hypervisor) lockDisks(s virt.Spec) error {
 	for _, d := range s.Disks {
 		for _, other := range h.guests {
-			if !d.CDROM && other.alive() && other.spec.ID != s.ID && other.writes(d.Path) {
+			if !d.Removable() && other.alive() && other.spec.ID != s.ID && other.writes(d.Path()) {
 				return fmt.Errorf("%w: disk %s: guest %s has its file open", virt.ErrBusy, d.Target, other.spec.ID)
 			}
 		}

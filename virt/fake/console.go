@@ -19,10 +19,10 @@ func (g *guest) greet() error { return g.print("fake guest " + g.spec.Name + " s
 
 // print appends to the guest's console log, if it has one, and makes the file.
 func (g *guest) print(text string) error {
-	if g.spec.ConsoleLog == "" {
+	if g.spec.ConsoleLog() == "" {
 		return nil
 	}
-	f, err := os.OpenFile(g.spec.ConsoleLog, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(g.spec.ConsoleLog(), os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("open console log: %w", err)
 	}
@@ -41,7 +41,7 @@ func (d *Driver) ConsoleLog(ctx context.Context, id string, limit int) ([]byte, 
 		err := d.locked(ctx, func() error {
 			g, err := d.hv.find(id)
 			if err == nil {
-				path = g.spec.ConsoleLog
+				path = g.spec.ConsoleLog()
 			}
 			return err
 		})()

@@ -35,11 +35,11 @@ func newSpec(t testing.TB) virt.Spec {
 		ID:   fmt.Sprintf("00000000-0000-4000-8000-%012x", n),
 		Name: fmt.Sprintf("instance-%08x", n), VirtType: "qemu", Arch: "x86_64", Machine: "pc",
 		VCPUs: 1, MemoryMiB: 64, CPU: virt.CPU{Mode: "none", Sockets: 1, Cores: 1, Threads: 1},
-		Disks:         []virt.Disk{{Path: filepath.Join(dir, "disk"), Format: "qcow2", Target: "vda", Bus: "virtio", Boot: 1}},
-		ConsoleLog:    filepath.Join(dir, "console.log"),
-		BalloonPeriod: 10 * time.Second,
+		Disks:   []virt.Disk{{Source: virt.Source{File: filepath.Join(dir, "disk")}, Format: "qcow2", Target: "vda", Bus: "virtio", Boot: 1}},
+		Serial:  []virt.SerialPort{{Type: "pty", Log: filepath.Join(dir, "console.log"), AppendLog: true}},
+		Balloon: virt.Balloon{Period: 10 * time.Second},
 	}
-	ok(t, fake.MakeDisk(s.Disks[0].Path, 1<<30))
+	ok(t, fake.MakeDisk(s.Disks[0].Source.File, 1<<30))
 	return s
 }
 

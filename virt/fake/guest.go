@@ -30,7 +30,7 @@ func (g *guest) alive() bool {
 
 // writes says whether the guest has a file as a disk that it can write to.
 func (g *guest) writes(path string) bool {
-	return slices.ContainsFunc(g.spec.Disks, func(d virt.Disk) bool { return d.Path == path && !d.CDROM })
+	return slices.ContainsFunc(g.spec.Disks, func(d virt.Disk) bool { return d.Path() == path && !d.Removable() })
 }
 
 // announce wakes those who wait for the guest to change.
@@ -81,7 +81,7 @@ func (g *guest) report(now time.Time) virt.Guest {
 		memory := g.spec.MemoryMiB * 1024
 		r.BalloonKiB = memory
 		r.ResidentKiB = memory/100*(20+g.character()*2/5) + 20*1024
-		if g.spec.BalloonPeriod > 0 && g.booted {
+		if g.spec.Balloon.Period > 0 && g.booted {
 			r.UnusedKiB = memory / 100 * (70 - g.character()*2/5)
 		}
 		if g.booted {
@@ -98,7 +98,7 @@ func (g *guest) report(now time.Time) virt.Guest {
 // diskStats are the figures of one disk after the guest ran for a time.
 func (g *guest) diskStats(d virt.Disk, size diskSize, ran time.Duration) virt.DiskStats {
 	stats := virt.DiskStats{
-		Target: d.Target, Path: d.Path,
+		Target: d.Target, Path: d.Path(),
 		CapacityBytes: size.capacity, AllocatedBytes: size.allocated,
 	}
 	if !g.alive() || !g.booted {
@@ -108,7 +108,7 @@ func (g *guest) diskStats(d virt.Disk, size diskSize, ran time.Duration) virt.Di
 	const block = 4096
 	stats.ReadRequests = 500 + seconds*(1+g.character()/20)
 	stats.ReadBytes = stats.ReadRequests * block
-	if !d.CDROM {
+	if !d.Removable() {
 		stats.WriteRequests = 50 + seconds*(1+g.character()/30)
 		stats.WriteBytes = stats.WriteRequests * block
 	}
@@ -121,10 +121,7 @@ func copySpec(s virt.Spec) virt.Spec {
 	for i := range s.Disks {
 		s.Disks[i].Backing = slices.Clone(s.Disks[i].Backing)
 	}
-	if s.VNC != nil {
-		vnc := *s.VNC
-		s.VNC = &vnc
-	}
+	s.Graphics, s.Serial = slices.Clone(s.Graphics), slices.Clone(s.Serial)
 	if s.RNG != nil {
 		rng := *s.RNG
 		s.RNG = &rng

@@ -98,7 +98,7 @@ func (d crooked) Create(ctx context.Context, s virt.Spec) error {
 		return virt.ErrInvalid
 	case d.has("missing files are not seen"):
 		for _, disk := range s.Disks {
-			_ = fake.MakeDisk(disk.Path, 1<<20)
+			_ = fake.MakeDisk(disk.Path(), 1<<20)
 		}
 	case d.has("the later guest replaces the first"):
 		_ = d.Driver.Destroy(ctx, s.ID)
@@ -116,7 +116,7 @@ func (d crooked) Create(ctx context.Context, s virt.Spec) error {
 	case errors.Is(err, virt.ErrExists) && d.has("the loser of a race cleans up"):
 		_ = d.Driver.Destroy(ctx, s.ID)
 	case err != nil && d.has("a failed Create leaves a guest"):
-		s.Disks, s.VNC, s.MemoryMiB = nil, nil, 64
+		s.Disks, s.Graphics, s.MemoryMiB = nil, nil, 64
 		_ = d.Driver.Create(ctx, s)
 	}
 	return err

@@ -139,13 +139,15 @@ func kill(dom *lv.Domain) (killed bool, err error) {
 func checkFiles(s *virt.Spec) error {
 	var paths []string
 	for _, disk := range s.Disks {
-		paths = append(paths, disk.Path)
+		if path := disk.Path(); path != "" {
+			paths = append(paths, path)
+		}
 		for _, layer := range disk.Backing {
 			paths = append(paths, layer.Path)
 		}
 	}
-	if s.ConsoleLog != "" {
-		paths = append(paths, filepath.Dir(s.ConsoleLog))
+	if log := s.ConsoleLog(); log != "" {
+		paths = append(paths, filepath.Dir(log))
 	}
 	if s.Emulator != "" {
 		paths = append(paths, s.Emulator)

@@ -17,15 +17,15 @@ func renderSerial(d *libvirtxml.Domain, s *virt.Spec) {
 		Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 		Target: &libvirtxml.DomainSerialTarget{Port: &port},
 	}
-	if s.ConsoleLog != "" {
-		serial.Log = &libvirtxml.DomainChardevLog{File: s.ConsoleLog, Append: "on"}
+	if log := s.ConsoleLog(); log != "" {
+		serial.Log = &libvirtxml.DomainChardevLog{File: log, Append: "on"}
 	}
 	d.Devices.Serials = append(d.Devices.Serials, serial)
 }
 
 // renderGuestAgent makes the channel on which the QEMU guest agent listens; libvirt chooses the socket.
 func renderGuestAgent(d *libvirtxml.Domain, s *virt.Spec) {
-	if !s.GuestAgent {
+	if !s.Channels.GuestAgent {
 		return
 	}
 	d.Devices.Channels = append(d.Devices.Channels, libvirtxml.DomainChannel{
@@ -40,14 +40,14 @@ func renderGuestAgent(d *libvirtxml.Domain, s *virt.Spec) {
 // mouse the pointers of guest and viewer drift apart. The video model is plain VGA: every guest has a
 // driver for it, firmware included.
 func renderVNC(d *libvirtxml.Domain, s *virt.Spec) {
-	if s.VNC == nil {
+	if len(s.Graphics) == 0 {
 		return
 	}
 	d.Devices.Inputs = append(d.Devices.Inputs, libvirtxml.DomainInput{Type: "tablet", Bus: "usb"})
 	d.Devices.Graphics = append(d.Devices.Graphics, libvirtxml.DomainGraphic{VNC: &libvirtxml.DomainGraphicVNC{
 		Port: -1, AutoPort: "yes",
 		Listeners: []libvirtxml.DomainGraphicListener{
-			{Address: &libvirtxml.DomainGraphicListenerAddress{Address: s.VNC.Listen}},
+			{Address: &libvirtxml.DomainGraphicListenerAddress{Address: s.Graphics[0].Listen}},
 		},
 	}})
 	d.Devices.Videos = append(d.Devices.Videos, libvirtxml.DomainVideo{
@@ -58,8 +58,8 @@ func renderVNC(d *libvirtxml.Domain, s *virt.Spec) {
 // renderBalloon rounds the period up to the whole seconds that libvirt counts in.
 func renderBalloon(d *libvirtxml.Domain, s *virt.Spec) {
 	d.Devices.MemBalloon = &libvirtxml.DomainMemBalloon{Model: "virtio"}
-	if s.BalloonPeriod > 0 {
-		seconds := (s.BalloonPeriod + time.Second - 1) / time.Second
+	if s.Balloon.Period > 0 {
+		seconds := (s.Balloon.Period + time.Second - 1) / time.Second
 		d.Devices.MemBalloon.Stats = &libvirtxml.DomainMemBalloonStats{Period: uint(seconds)}
 	}
 }

@@ -34,13 +34,15 @@ func renderDisk(disk *virt.Disk) libvirtxml.DomainDisk {
 		Driver: &libvirtxml.DomainDiskDriver{
 			Name: "qemu", Type: disk.Format, Cache: disk.Cache, IO: disk.IO,
 		},
-		Source:       fileSource(disk.Path),
+		Source:       renderSource(&disk.Source),
 		BackingStore: backingChain(disk.Backing),
 		Target:       &libvirtxml.DomainDiskTarget{Dev: disk.Target, Bus: disk.Bus},
 		Serial:       disk.Serial,
 	}
-	if disk.CDROM {
-		out.Device = "cdrom"
+	if disk.Kind != "" {
+		out.Device = disk.Kind
+	}
+	if disk.Kind == "cdrom" || disk.ReadOnly {
 		out.ReadOnly = &libvirtxml.DomainDiskReadOnly{}
 	}
 	if disk.Boot > 0 {
@@ -68,6 +70,17 @@ func sharedSource(path string) *libvirtxml.DomainDiskSource {
 	source := fileSource(path)
 	source.File.SecLabel = []libvirtxml.DomainDeviceSecLabel{{Model: "dac", Relabel: "no"}}
 	return source
+}
+
+// renderSource says where a drive's contents are.
+func renderSource(s *virt.Source) *libvirtxml.DomainDiskSource {
+	switch {
+	case s.File != "":
+		return fileSource(s.File)
+	case s.Device != "":
+		return &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: s.Device}}
+	}
+	return nil
 }
 
 func fileSource(path string) *libvirtxml.DomainDiskSource {

@@ -73,13 +73,13 @@ func distances(to []int) *libvirtxml.DomainCellDistances {
 
 // renderMemoryBacking asks for huge pages, cell by cell, and for memory that stays where it is.
 func renderMemoryBacking(d *libvirtxml.Domain, s *virt.Spec) {
-	p := s.Placement
-	if p == nil {
-		return
+	var cells []virt.GuestCell
+	if s.Placement != nil {
+		cells = s.Placement.Cells
 	}
 	backing := &libvirtxml.DomainMemoryBacking{}
 	var pages []libvirtxml.DomainMemoryHugepage
-	for i, c := range p.Cells {
+	for i, c := range cells {
 		if c.PageKiB > 0 {
 			pages = append(pages, libvirtxml.DomainMemoryHugepage{
 				Size: uint(c.PageKiB), Unit: "KiB", Nodeset: cpuset.Of(i).String(),
@@ -89,13 +89,13 @@ func renderMemoryBacking(d *libvirtxml.Domain, s *virt.Spec) {
 	if pages != nil {
 		backing.MemoryHugePages = &libvirtxml.DomainMemoryHugepages{Hugepages: pages}
 	}
-	if p.Locked {
+	if s.Memory.Locked {
 		backing.MemoryLocked = &libvirtxml.DomainMemoryLocked{}
 	}
-	if p.Unshared {
+	if s.Memory.Unshared {
 		backing.MemoryNosharepages = &libvirtxml.DomainMemoryNosharepages{}
 	}
-	if pages != nil || p.Locked || p.Unshared {
+	if pages != nil || s.Memory.Locked || s.Memory.Unshared {
 		d.MemoryBacking = backing
 	}
 }

@@ -115,8 +115,8 @@ func smallSpec(t testing.TB) virt.Spec {
 	return virt.Spec{
 		ID: id, Name: "catest-" + id[:8], VirtType: "qemu", Arch: "x86_64", Machine: "pc",
 		VCPUs: 1, MemoryMiB: 64, CPU: virt.CPU{Mode: "none", Sockets: 1, Cores: 1, Threads: 1},
-		Disks:      []virt.Disk{{Path: disk, Format: "qcow2", Target: "vda", Bus: "virtio", Cache: "unsafe", Boot: 1}},
-		ConsoleLog: filepath.Join(dir, "console.log"),
+		Disks:  []virt.Disk{{Source: virt.Source{File: disk}, Format: "qcow2", Target: "vda", Bus: "virtio", Cache: "unsafe", Boot: 1}},
+		Serial: []virt.SerialPort{{Type: "pty", Log: filepath.Join(dir, "console.log"), AppendLog: true}},
 	}
 }
 
@@ -134,7 +134,7 @@ func bootableSpec(t testing.TB) virt.Spec {
 		image = strings.TrimSpace(string(out))
 	}
 	s := smallSpec(t)
-	overlay, base := s.Disks[0].Path, filepath.Join(filepath.Dir(s.Disks[0].Path), "base")
+	overlay, base := s.Disks[0].Source.File, filepath.Join(filepath.Dir(s.Disks[0].Source.File), "base")
 	run(t, "cp", image, base) // where QEMU's user may read it
 	run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", overlay)
 	s.Disks[0].Backing = []virt.Backing{{Path: base, Format: "qcow2"}}

@@ -27,12 +27,12 @@ func goldenSpecs() map[string]virt.Spec {
 		VirtType: "kvm", Arch: "x86_64", Emulator: "/usr/bin/qemu-system-x86_64", Machine: "pc",
 		VCPUs: 4, MemoryMiB: 2048, CPU: virt.CPU{Mode: "host-model", Sockets: 4, Cores: 1, Threads: 1},
 		Disks: []virt.Disk{
-			{Path: dir + "disk", Format: "qcow2", Backing: []virt.Backing{{Path: "/var/lib/compute-agent/images/ab12", Format: "qcow2"}},
+			{Source: virt.Source{File: dir + "disk"}, Format: "qcow2", Backing: []virt.Backing{{Path: "/var/lib/compute-agent/images/ab12", Format: "qcow2"}},
 				Target: "vda", Bus: "virtio", Cache: "none", IO: "native", Serial: "6f4c2a1e", Boot: 1},
-			{Path: dir + "disk.config", Format: "raw", Target: "hda", Bus: "ide", CDROM: true},
+			{Source: virt.Source{File: dir + "disk.config"}, Format: "raw", Target: "hda", Bus: "ide", Kind: "cdrom"},
 		},
-		ConsoleLog: dir + "console.log", VNC: &virt.VNC{Listen: "127.0.0.1"}, RNG: &virt.RNG{Source: "/dev/urandom"},
-		GuestAgent: true, BalloonPeriod: 10 * time.Second,
+		Serial: []virt.SerialPort{{Type: "pty", Log: dir + "console.log", AppendLog: true}}, Graphics: []virt.Graphics{{Type: "vnc", Listen: "127.0.0.1"}}, RNG: &virt.RNG{Source: "/dev/urandom"},
+		Channels: virt.Channels{GuestAgent: true}, Balloon: virt.Balloon{Period: 10 * time.Second},
 		Metadata: virt.Metadata{
 			Package: "0.1.0", Name: "web 1", Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 			Flavor: virt.FlavorMetadata{ID: "42", Name: "m1.small", MemoryMiB: 2048, DiskGiB: 20, EphemeralGiB: 5, SwapMiB: 512, VCPUs: 4},
@@ -47,10 +47,10 @@ func goldenSpecs() map[string]virt.Spec {
 	q35.VirtType, q35.Machine = "qemu", "q35"
 	q35.CPU = virt.CPU{Mode: "custom", Model: "Nehalem", Sockets: 1, Cores: 2, Threads: 2}
 	q35.Disks = []virt.Disk{
-		{Path: dir + "disk", Format: "qcow2", Target: "sda", Bus: "scsi", Cache: "writeback", IO: "io_uring", Boot: 1,
+		{Source: virt.Source{File: dir + "disk"}, Format: "qcow2", Target: "sda", Bus: "scsi", Cache: "writeback", IO: "io_uring", Boot: 1,
 			Backing: []virt.Backing{{Path: dir + "disk.mid", Format: "qcow2"}, {Path: "/var/lib/compute-agent/images/cd34", Format: "raw"}}},
-		{Path: dir + "disk.raw", Format: "raw", Target: "vda", Bus: "virtio", Boot: 2},
-		{Path: dir + "disk.config", Format: "raw", Target: "sdb", Bus: "sata", CDROM: true},
+		{Source: virt.Source{File: dir + "disk.raw"}, Format: "raw", Target: "vda", Bus: "virtio", Boot: 2},
+		{Source: virt.Source{File: dir + "disk.config"}, Format: "raw", Target: "sdb", Bus: "sata", Kind: "cdrom"},
 	}
 	hostile := typical
 	hostile.Title = hostileText
@@ -61,12 +61,13 @@ func goldenSpecs() map[string]virt.Spec {
 	pinned := typical
 	pinned.Placement = &virt.Placement{
 		VCPUs:    []cpuset.Set{cpuset.Of(2), cpuset.Of(3), cpuset.Of(10), cpuset.Of(11)},
-		Emulator: cpuset.Of(0, 1, 8), Realtime: cpuset.Range(1, 3), Locked: true, Unshared: true,
+		Emulator: cpuset.Of(0, 1, 8), Realtime: cpuset.Range(1, 3),
 		Cells: []virt.GuestCell{
 			{VCPUs: cpuset.Of(0, 1), MemoryMiB: 1024, HostCell: 0, PageKiB: 2048, Distances: []int{10, 21}},
 			{VCPUs: cpuset.Of(2, 3), MemoryMiB: 1024, HostCell: 1, PageKiB: 1048576, Distances: []int{21, 10}},
 		},
 	}
+	pinned.Memory = virt.Memory{Locked: true, Unshared: true}
 	floating := typical
 	floating.Placement = &virt.Placement{Floating: cpuset.Of(0, 1, 2, 3, 8)}
 	return map[string]virt.Spec{"typical": typical, "minimal": minimal, "q35": q35, "hostile": hostile,
@@ -137,9 +138,9 @@ func TestHostileText(t *testing.T) {
 		"root ID":      func(s *virt.Spec) *string { return &s.Metadata.RootID },
 		"flavor ID":    func(s *virt.Spec) *string { return &s.Metadata.Flavor.ID },
 		"flavor name":  func(s *virt.Spec) *string { return &s.Metadata.Flavor.Name },
-		"disk path":    func(s *virt.Spec) *string { return &s.Disks[0].Path },
+		"disk path":    func(s *virt.Spec) *string { return &s.Disks[0].Source.File },
 		"backing path": func(s *virt.Spec) *string { return &s.Disks[0].Backing[0].Path },
-		"console log":  func(s *virt.Spec) *string { return &s.ConsoleLog },
+		"console log":  func(s *virt.Spec) *string { return &s.Serial[0].Log },
 		"emulator":     func(s *virt.Spec) *string { return &s.Emulator },
 		"rng source":   func(s *virt.Spec) *string { return &s.RNG.Source },
 	}

@@ -65,18 +65,18 @@ func createLeavesPaused(e *env) {
 
 func createKeepsNoSpec(e *env) {
 	s := e.spec()
-	s.VNC = &virt.VNC{Listen: "127.0.0.1"}
+	s.Graphics = []virt.Graphics{{Type: "vnc", Listen: "127.0.0.1"}}
 	s.RNG = &virt.RNG{Source: "/dev/urandom"}
 	before := s
 	before.Disks = slices.Clone(s.Disks)
-	before.VNC, before.RNG = &virt.VNC{Listen: "127.0.0.1"}, &virt.RNG{Source: "/dev/urandom"}
+	before.Graphics, before.RNG = slices.Clone(s.Graphics), &virt.RNG{Source: "/dev/urandom"}
 	e.ok(e.Driver.Create(e.within(), s))
 	if !reflect.DeepEqual(s, before) {
 		e.Errorf("Create changed its Spec:\n%+v\nwas\n%+v", s, before)
 	}
-	s.Disks[0].Target, s.Disks[0].Path = "changed", "changed"
+	s.Disks[0].Target, s.Disks[0].Source.File = "changed", "changed"
 	e.ok(e.Driver.Start(e.within(), s.ID))
-	if d := e.guest(s.ID).Disks; len(d) == 0 || d[0].Target != before.Disks[0].Target || d[0].Path != before.Disks[0].Path {
+	if d := e.guest(s.ID).Disks; len(d) == 0 || d[0].Target != before.Disks[0].Target || d[0].Path != before.Disks[0].Source.File {
 		e.Errorf("a change to the caller's Spec reached the guest: %+v", d)
 	}
 }
@@ -102,17 +102,17 @@ var contradictions = map[string]func(*virt.Spec){
 	"an unknown CPU mode":             func(s *virt.Spec) { s.CPU.Mode = "best" },
 	"CPU mode custom without model":   func(s *virt.Spec) { s.CPU.Mode, s.CPU.Model = "custom", "" },
 	"a CPU model in another mode":     func(s *virt.Spec) { s.CPU.Mode, s.CPU.Model = "maximum", "qemu64" },
-	"a relative disk path":            func(s *virt.Spec) { s.Disks[0].Path = "disk" },
-	"no disk path":                    func(s *virt.Spec) { s.Disks[0].Path = "" },
-	"a disk path with a zero byte":    func(s *virt.Spec) { s.Disks[0].Path += "\x00" },
+	"a relative disk path":            func(s *virt.Spec) { s.Disks[0].Source.File = "disk" },
+	"no disk path":                    func(s *virt.Spec) { s.Disks[0].Source.File = "" },
+	"a disk path with a zero byte":    func(s *virt.Spec) { s.Disks[0].Source.File += "\x00" },
 	"an unknown disk format":          func(s *virt.Spec) { s.Disks[0].Format = "vmdk" },
 	"no disk format":                  func(s *virt.Spec) { s.Disks[0].Format = "" },
 	"an unknown bus":                  func(s *virt.Spec) { s.Disks[0].Bus = "isa" },
 	"no bus":                          func(s *virt.Spec) { s.Disks[0].Bus = "" },
 	"a target of another bus":         func(s *virt.Spec) { s.Disks[0].Bus, s.Disks[0].Target = "virtio", "sda" },
 	"a target with markup":            func(s *virt.Spec) { s.Disks[0].Target = "vd<a" },
-	"a CD-ROM on virtio":              func(s *virt.Spec) { d := &s.Disks[0]; d.CDROM, d.Bus, d.Target = true, "virtio", "vda" },
-	"two disks with one target":       func(s *virt.Spec) { s.Disks = append(s.Disks, s.Disks[0]); s.Disks[1].Path += "2" },
+	"a CD-ROM on virtio":              func(s *virt.Spec) { d := &s.Disks[0]; d.Kind, d.Bus, d.Target = "cdrom", "virtio", "vda" },
+	"two disks with one target":       func(s *virt.Spec) { s.Disks = append(s.Disks, s.Disks[0]); s.Disks[1].Source.File += "2" },
 	"two disks with one file":         func(s *virt.Spec) { s.Disks = append(s.Disks, s.Disks[0]); s.Disks[1].Target = next(s.Disks[0].Target) },
 	"an unknown cache mode":           func(s *virt.Spec) { s.Disks[0].Cache = "yes" },
 	"an unknown I/O mode":             func(s *virt.Spec) { s.Disks[0].IO = "fast" },
@@ -121,15 +121,18 @@ var contradictions = map[string]func(*virt.Spec){
 	"a serial with markup":            func(s *virt.Spec) { s.Disks[0].Serial = "'\"><" },
 	"a raw disk on a backing file": func(s *virt.Spec) {
 		d := &s.Disks[0]
-		d.Format, d.Backing = "raw", []virt.Backing{{Path: d.Path, Format: "raw"}}
+		d.Format, d.Backing = "raw", []virt.Backing{{Path: d.Source.File, Format: "raw"}}
 	},
-	"a backing file without format": func(s *virt.Spec) { d := &s.Disks[0]; d.Format, d.Backing = "qcow2", []virt.Backing{{Path: d.Path}} },
-	"a relative console log":        func(s *virt.Spec) { s.ConsoleLog = "console.log" },
-	"a relative emulator":           func(s *virt.Spec) { s.Emulator = "qemu" },
-	"a relative randomness source":  func(s *virt.Spec) { s.RNG = &virt.RNG{Source: "urandom"} },
-	"a VNC address that is none":    func(s *virt.Spec) { s.VNC = &virt.VNC{Listen: "localhost; reboot"} },
-	"a balloon period below zero":   func(s *virt.Spec) { s.BalloonPeriod = -time.Second },
-	"an unknown root type":          func(s *virt.Spec) { s.Metadata.RootType = "tape" },
+	"a backing file without format": func(s *virt.Spec) {
+		d := &s.Disks[0]
+		d.Format, d.Backing = "qcow2", []virt.Backing{{Path: d.Source.File}}
+	},
+	"a relative console log":       func(s *virt.Spec) { s.Serial[0].Log = "console.log" },
+	"a relative emulator":          func(s *virt.Spec) { s.Emulator = "qemu" },
+	"a relative randomness source": func(s *virt.Spec) { s.RNG = &virt.RNG{Source: "urandom"} },
+	"a VNC address that is none":   func(s *virt.Spec) { s.Graphics = []virt.Graphics{{Type: "vnc", Listen: "localhost; reboot"}} },
+	"a balloon period below zero":  func(s *virt.Spec) { s.Balloon.Period = -time.Second },
+	"an unknown root type":         func(s *virt.Spec) { s.Metadata.RootType = "tape" },
 }
 
 // next is the target after another: vdb for vda.
@@ -151,11 +154,11 @@ func createInvalid(e *env) {
 func createMissingFile(e *env) {
 	const nowhere = "/nonexistent/file"
 	for name, spoil := range map[string]func(*virt.Spec){
-		"disk": func(s *virt.Spec) { s.Disks[0].Path += ".missing" },
+		"disk": func(s *virt.Spec) { s.Disks[0].Source.File += ".missing" },
 		"backing file": func(s *virt.Spec) {
 			s.Disks[0].Format, s.Disks[0].Backing = "qcow2", []virt.Backing{{Path: nowhere, Format: "raw"}}
 		},
-		"directory of the console log": func(s *virt.Spec) { s.ConsoleLog = nowhere },
+		"directory of the console log": func(s *virt.Spec) { s.Serial[0].Log = nowhere },
 		"emulator":                     func(s *virt.Spec) { s.Emulator = nowhere },
 		"randomness source":            func(s *virt.Spec) { s.RNG = &virt.RNG{Source: nowhere} },
 	} {
@@ -213,12 +216,12 @@ func createFailsClean(e *env) {
 	owner := e.created()
 	for name, spoil := range map[string]func(*virt.Spec){
 		"a disk that is not of its format": func(s *virt.Spec) {
-			s.Disks[0].Path = e.file(*s, "garbage-"+s.ID, make([]byte, 65536))
+			s.Disks[0].Source.File = e.file(*s, "garbage-"+s.ID, make([]byte, 65536))
 			s.Disks[0].Format = "qcow2"
 		},
 		"a disk that another guest has open": func(s *virt.Spec) { s.Disks = owner.Disks },
 		"more memory than there is":          func(s *virt.Spec) { s.MemoryMiB = 1 << 32 },
-		"a VNC address of another host":      func(s *virt.Spec) { s.VNC = &virt.VNC{Listen: "203.0.113.1"} },
+		"a VNC address of another host":      func(s *virt.Spec) { s.Graphics = []virt.Graphics{{Type: "vnc", Listen: "203.0.113.1"}} },
 	} {
 		good := e.spec()
 		s := good
@@ -249,15 +252,15 @@ func createAgain(e *env) {
 
 func createOddFiles(e *env) {
 	s := e.spec()
-	content, err := os.ReadFile(s.Disks[0].Path)
+	content, err := os.ReadFile(s.Disks[0].Source.File)
 	e.ok(err)
-	s.Disks[0].Path = e.file(s, "a b,c=d;e'f\"g<h>&i:j\\k%l $m é.img", content)
-	s.ConsoleLog = filepath.Join(filepath.Dir(s.Disks[0].Path), "log,<a>&\"b\" 'c'.log")
-	e.Cleanup(func() { _ = os.Remove(s.ConsoleLog) })
+	s.Disks[0].Source.File = e.file(s, "a b,c=d;e'f\"g<h>&i:j\\k%l $m é.img", content)
+	s.Serial[0].Log = filepath.Join(filepath.Dir(s.Disks[0].Source.File), "log,<a>&\"b\" 'c'.log")
+	e.Cleanup(func() { _ = os.Remove(s.ConsoleLog()) })
 	e.ok(e.Driver.Create(e.within(), s))
 	e.ok(e.Driver.Start(e.within(), s.ID))
-	if d := e.guest(s.ID).Disks; len(d) == 0 || d[0].Path != s.Disks[0].Path {
-		e.Errorf("disks are %+v, want path %q", d, s.Disks[0].Path)
+	if d := e.guest(s.ID).Disks; len(d) == 0 || d[0].Path != s.Disks[0].Source.File {
+		e.Errorf("disks are %+v, want path %q", d, s.Disks[0].Source.File)
 	}
 }
 

@@ -149,7 +149,7 @@ func (e *env) listed(d virt.Driver, id string) (virt.Guest, bool) {
 // file writes a file next to the first disk of a Spec, where the hypervisor may read it.
 func (e *env) file(s virt.Spec, name string, content []byte) string {
 	e.Helper()
-	path := filepath.Join(filepath.Dir(s.Disks[0].Path), name)
+	path := filepath.Join(filepath.Dir(s.Disks[0].Source.File), name)
 	e.ok(os.WriteFile(path, content, 0o644))
 	e.Cleanup(func() { _ = os.Remove(path) })
 	return path

@@ -33,7 +33,7 @@ func usesResources(t testing.TB, g virt.Guest, s virt.Spec) {
 		t.Fatalf("%d disks in the report, %d in the Spec", len(g.Disks), len(s.Disks))
 	}
 	for i, d := range g.Disks {
-		if d.Target != s.Disks[i].Target || d.Path != s.Disks[i].Path || d.CapacityBytes == 0 {
+		if d.Target != s.Disks[i].Target || d.Path != s.Disks[i].Source.File || d.CapacityBytes == 0 {
 			t.Errorf("disk %d is %+v, made of %+v", i, d, s.Disks[i])
 		}
 	}
@@ -103,7 +103,7 @@ func (e *env) console(id string, limit int) ([]byte, error) {
 func (e *env) wrote(text string) virt.Spec {
 	e.Helper()
 	s := e.stopped()
-	e.ok(os.WriteFile(s.ConsoleLog, []byte(text), 0o600))
+	e.ok(os.WriteFile(s.ConsoleLog(), []byte(text), 0o600))
 	return s
 }
 
@@ -127,8 +127,8 @@ func consoleTail(e *env) {
 func consoleRotated(e *env) {
 	s := e.wrote("new")
 	for suffix, text := range map[string]string{".0": "older ", ".1": "oldest "} {
-		e.ok(os.WriteFile(s.ConsoleLog+suffix, []byte(text), 0o600))
-		e.Cleanup(func() { _ = os.Remove(s.ConsoleLog + suffix) })
+		e.ok(os.WriteFile(s.ConsoleLog()+suffix, []byte(text), 0o600))
+		e.Cleanup(func() { _ = os.Remove(s.ConsoleLog() + suffix) })
 	}
 	e.reads(s.ID, 3, "new")
 	e.reads(s.ID, 6, "er new")
@@ -139,7 +139,7 @@ func consoleEmpty(e *env) {
 	s := e.created()
 	e.reads(s.ID, 100, "")
 	e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{}))
-	if err := os.Remove(s.ConsoleLog); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(s.ConsoleLog()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		e.Fatal(err)
 	}
 	e.reads(s.ID, 100, "")
@@ -152,7 +152,7 @@ func consoleHostile(e *env) {
 
 func consoleNone(e *env) {
 	s := e.spec()
-	s.ConsoleLog = ""
+	s.Serial = nil
 	e.ok(e.Driver.Create(e.within(), s))
 	_, err := e.console(s.ID, 100)
 	e.fails(err, virt.ErrUnsupported)

@@ -212,9 +212,9 @@ func destroyMissing(e *env) {
 func destroyKeepsFiles(e *env) {
 	s := e.running()
 	e.destroys(s)
-	paths := []string{s.ConsoleLog}
+	paths := []string{s.ConsoleLog()}
 	for _, d := range s.Disks {
-		paths = append(paths, d.Path)
+		paths = append(paths, d.Source.File)
 	}
 	for _, path := range paths {
 		if _, err := os.Stat(path); err != nil {
