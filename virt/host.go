@@ -17,6 +17,7 @@ type Host struct {
 	FreeMemoryMiB     uint64 // free and reclaimable now
 	Cells             []Cell // NUMA nodes; nil when the hypervisor does not tell
 	Supported         []GuestKind
+	Machines          []MachineType // what guests can be, by architecture and name; nil when the hypervisor does not tell
 }
 
 // GuestKind is a kind of guest that a host can run.

@@ -94,11 +94,8 @@ func MakeDisk(path string, virtualSize uint64) error {
 	return os.WriteFile(path, header, 0o600)
 }
 
-var (
-	machines  = regexp.MustCompile(`^(pc|q35|pc-(i440fx|q35)-([2-9]|10)\.\d{1,2})$`)
-	cpuModels = regexp.MustCompile(`^(486|pentium|qemu32|qemu64|kvm64|core2duo|Conroe|Penryn|Nehalem|Westmere|SandyBridge|IvyBridge|Haswell|` +
-		`Broadwell|Skylake-(Client|Server)|Cascadelake-Server|Icelake-Server|Opteron_G[1-5]|EPYC(-Rome|-Milan)?|Dhyana)(-[A-Za-z-]+)?$`)
-)
+var cpuModels = regexp.MustCompile(`^(486|pentium|qemu32|qemu64|kvm64|core2duo|Conroe|Penryn|Nehalem|Westmere|SandyBridge|IvyBridge|Haswell|` +
+	`Broadwell|Skylake-(Client|Server)|Cascadelake-Server|Icelake-Server|Opteron_G[1-5]|EPYC(-Rome|-Milan)?|Dhyana)(-[A-Za-z-]+)?$`)
 
 // support refuses what an x86 QEMU under libvirt cannot do.
 func (o Options) support(s virt.Spec) error {
@@ -106,19 +103,16 @@ func (o Options) support(s virt.Spec) error {
 		return fmt.Errorf("%w: "+format, append([]any{virt.ErrUnsupported}, args...)...)
 	}
 	isQ35 := s.Machine == "q35" || strings.HasPrefix(s.Machine, "pc-q35")
-	maxVCPUs := 255
-	if isQ35 {
-		maxVCPUs = 288
-	}
+	most := maxVCPUs(s.Machine)
 	switch {
 	case s.VirtType == "kvm" && o.VirtType != "kvm":
 		return unsupported("virt type kvm on this host")
 	case s.Arch != "x86_64":
 		return unsupported("no emulator for %s", s.Arch)
-	case !machines.MatchString(s.Machine):
+	case most == 0:
 		return unsupported("machine type %s", s.Machine)
-	case s.VCPUs > maxVCPUs:
-		return unsupported("%d vCPUs; machine type %s takes %d", s.VCPUs, s.Machine, maxVCPUs)
+	case s.VCPUs > most:
+		return unsupported("%d vCPUs; machine type %s takes %d", s.VCPUs, s.Machine, most)
 	case s.CPU.Mode == "custom" && !cpuModels.MatchString(s.CPU.Model):
 		return unsupported("CPU model %s", s.CPU.Model)
 	case s.VirtType == "qemu" && s.CPU.Mode == "host-passthrough":

@@ -133,6 +133,7 @@ func (d *Driver) describe() virt.Host {
 		},
 		CPUs: d.host.CPUs - d.hv.offline.Len(), MemoryMiB: d.host.MemoryMiB, FreeMemoryMiB: free, Cells: onlineOf(d.host.Cells, d.hv.offline),
 		Supported: []virt.GuestKind{{Arch: "x86_64", VirtType: d.host.VirtType, OSType: "hvm"}},
+		Machines:  machineTypes(),
 	}
 }
 

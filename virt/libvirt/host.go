@@ -99,7 +99,7 @@ func readCapabilities(conn *lv.Connect, h *virt.Host) error {
 	if h.CPU.Features, err = readFeatures(conn, caps.Host.CPU); err != nil {
 		return err
 	}
-	h.Supported = readKinds(&caps)
+	h.Supported, h.Machines = readKinds(&caps), readMachines(&caps)
 	cpus, _, err := conn.GetCPUMap(0)
 	if err != nil {
 		return err

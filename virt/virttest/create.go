@@ -15,6 +15,7 @@ import (
 
 var hostPromises = group{"Host", []promise{
 	{"describes the host and its hypervisor as they are now", hostDescribes, always},
+	{"names machine types that guests can be", hostMachines, always},
 }}
 
 func hostDescribes(e *env) {
@@ -37,6 +38,25 @@ func hostDescribes(e *env) {
 			e.Errorf("%s: %+v", what, h)
 		}
 	}
+}
+
+// hostMachines makes a guest of the Spec's machine type under each of its names.
+func hostMachines(e *env) {
+	h, err := e.Driver.Host(e.within())
+	e.ok(err)
+	s := e.spec()
+	m := h.MachineType(s.Arch, s.Machine)
+	if m == nil {
+		e.Fatalf("machine type %s, that the Spec asks for, is not among the host's: %+v", s.Machine, h.Machines)
+	}
+	for _, name := range append([]string{m.Name}, m.Aliases...) {
+		s.Machine = name
+		e.ok(e.Driver.Create(e.within(), s))
+		e.ok(e.Driver.Destroy(e.within(), s.ID))
+	}
+	s.Machine, s.VCPUs = m.Name, m.MaxVCPUs+1
+	s.CPU.Sockets, s.CPU.Cores, s.CPU.Threads = s.VCPUs, 1, 1
+	e.fails(e.Driver.Create(e.within(), s), virt.ErrUnsupported)
 }
 
 var createPromises = group{"Create", []promise{

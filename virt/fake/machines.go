@@ -1,0 +1,48 @@
+package fake
+
+import (
+	"fmt"
+
+	"compute-agent/virt"
+)
+
+// newestMachine is the version that the machine types pc and q35 stand for: that of the QEMU which Host names.
+const newestMachine = "7.2"
+
+// machineTypes are those of an x86 QEMU.
+func machineTypes() []virt.MachineType {
+	var list []virt.MachineType
+	for _, family := range []struct {
+		alias, prefix string
+		oldest        int // major version
+		maxVCPUs      int
+	}{{"pc", "pc-i440fx-", 2, 255}, {"q35", "pc-q35-", 4, 288}} {
+		for _, v := range versionsFrom(family.oldest) {
+			m := virt.MachineType{Arch: "x86_64", Name: family.prefix + v, MaxVCPUs: family.maxVCPUs}
+			if v == newestMachine {
+				m.Aliases = []string{family.alias}
+			}
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// versionsFrom are QEMU's from a major version on, as far as this hypervisor goes.
+func versionsFrom(oldest int) (versions []string) {
+	last := map[int]int{2: 12, 3: 1, 4: 2, 5: 2, 6: 2, 7: 2} // minor versions by major
+	for major := oldest; major <= 7; major++ {
+		for minor := 0; minor <= last[major]; minor++ {
+			versions = append(versions, fmt.Sprintf("%d.%d", major, minor))
+		}
+	}
+	return versions
+}
+
+// maxVCPUs is how many a machine type takes; 0 when it is not there.
+func maxVCPUs(machine string) int {
+	if m := (virt.Host{Machines: machineTypes()}).MachineType("x86_64", machine); m != nil {
+		return m.MaxVCPUs
+	}
+	return 0
+}
