@@ -31,16 +31,19 @@ type Spec struct {
 	// Encryption is how the processor hides the guest's memory from the host; nil for not at all.
 	Encryption *MemoryEncryption
 
-	Disks     []Disk // in the order of the guest's bus
-	NICs      []NIC
-	Shares    []Share
-	Serial    []SerialPort
-	Channels  Channels
-	Graphics  []Graphics // none for a guest without a screen
-	Video     *Video     // nil for no video device
-	Inputs    []Input
-	Sound     string // sound device: ich6, ich9, ac97, es1370, pcspk, sb16, usb, virtio; empty for none
-	USB       USB
+	Disks    []Disk // in the order of the guest's bus
+	NICs     []NIC
+	Shares   []Share
+	Serial   []SerialPort
+	Channels Channels
+	Graphics []Graphics // none for a guest without a screen
+	Video    *Video     // nil for no video device
+	Inputs   []Input
+	Sound    string // sound device: ich6, ich9, ac97, es1370, pcspk, sb16, usb, virtio; empty for none
+	USB      USB
+	// SCSI is the model of the controller for the drives on bus scsi: virtio-scsi, lsilogic...; empty for
+	// the hypervisor's own. Nova: hw_scsi_model.
+	SCSI      string
 	TPM       *TPM   // nil for none
 	RNG       *RNG   // nil for none
 	Watchdog  string // what is done when the guest stops petting it: pause, poweroff, reset, none; empty for no watchdog
