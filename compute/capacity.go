@@ -114,13 +114,9 @@ func (c Capacity) amountsOf(claim Claim) amounts {
 			a[rowVCPU] -= cell.Dedicated.Len()
 			a[rowPCPU] += cell.Dedicated.Len() + cell.Reserved.Len()
 		}
-		if isHuge(cell.PageKiB) {
+		if numa.Huge(cell.PageKiB) {
 			a[rowSmallMemory] -= cell.MemoryMiB
 		}
 	}
 	return a
 }
-
-// isHuge says whether pages of this size are huge: set aside before they are used. Ordinary pages
-// are of 4 KiB to 64 KiB, by the architecture.
-func isHuge(pageKiB int) bool { return pageKiB > 64 }

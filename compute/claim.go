@@ -3,7 +3,6 @@ package compute
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"compute-agent/numa"
 )
@@ -24,20 +23,6 @@ func gibibytes(bytes int64) int { return int((bytes + 1<<30 - 1) >> 30) }
 // numaRequest is what a server asks of the host's NUMA cells, by its flavor and its image.
 func numaRequest(s Server) numa.Request {
 	return numa.Request{VCPUs: s.Flavor.VCPUs, MemoryMiB: s.Flavor.MemoryMiB, ExtraSpecs: s.Flavor.ExtraSpecs, Properties: s.Image.Properties}
-}
-
-// refused turns an error of package numa into one that names the flavor or the image. The cause, which has Nova's
-// name for it, stays within reach of errors.As.
-func refused(err error) error {
-	var wrong *numa.Error
-	if !errors.As(err, &wrong) {
-		return err
-	}
-	field := "flavorRef"
-	if strings.HasPrefix(wrong.Key, "hw_") {
-		field = "imageRef"
-	}
-	return &Failure{Kind: errors.Join(ErrInvalid, wrong), Field: field, Reason: wrong.Error()}
 }
 
 // noRoom says why a guest does not fit into the host's cells, in one line; for the operator also which of the

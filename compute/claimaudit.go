@@ -211,7 +211,7 @@ func comparePlace(host hostSize, id string, g *numa.GuestCell) (found []differen
 func comparePages(cells numa.Host) (found []difference) {
 	for i := range cells.Cells {
 		for _, p := range cells.Cells[i].Pages {
-			if isHuge(p.SizeKiB) && p.Free() < 0 {
+			if numa.Huge(p.SizeKiB) && p.Free() < 0 {
 				found = append(found, difference{"", fmt.Sprintf("%d pages of %d KiB are claimed of host cell %d, which has %d, %d of them reserved",
 					p.Used, p.SizeKiB, cells.Cells[i].ID, p.Total, p.Reserved)})
 			}

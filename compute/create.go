@@ -90,14 +90,10 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	}
 	s.Flavor = flavor
 	s.Image = ImageRef{Name: img.Name, Checksum: img.SHA256, Format: img.DiskFormat, Properties: img.Properties}
-	if err := on.checkProperties(s); err != nil {
+	if err := on.check(s, m.disks.Files(s)); err != nil {
 		return s, err
 	}
-	asks := numaRequest(s)
-	if _, err := asks.Topologies(true); err != nil {
-		return s, refused(err)
-	}
-	claim, err := m.ledger.take(claimOf(s.ID, flavor, img), asks)
+	claim, err := m.ledger.take(claimOf(s.ID, flavor, img), numaRequest(s))
 	if err != nil {
 		return s, err
 	}

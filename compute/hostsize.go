@@ -47,7 +47,7 @@ func (c Capacity) measure(h virt.Host, st Storage) (hostSize, error) {
 	size.vcpus, size.pcpus = floating.Len(), pinned.Len()
 	for _, cell := range size.cells.Cells {
 		for _, p := range cell.Pages {
-			if isHuge(p.SizeKiB) {
+			if numa.Huge(p.SizeKiB) {
 				size.hugeMiB += p.Total * p.SizeKiB / 1024
 				size.reserved += p.Reserved * p.SizeKiB / 1024
 			}

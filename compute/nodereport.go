@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,9 +61,9 @@ func (n NovaNode) CellLines() []string {
 	var lines []string
 	for _, c := range n.cells.Cells {
 		line := fmt.Sprintf("cell %d: shared CPUs %s with %d vCPUs, dedicated CPUs %s, pinned %s, %d of %d MiB used", c.ID,
-			orDefault(c.Shared.String(), "none"), c.CPUUsage, orDefault(c.Dedicated.String(), "none"), orDefault(c.Pinned.String(), "none"), c.UsedMiB, c.MemoryMiB)
+			cmp.Or(c.Shared.String(), "none"), c.CPUUsage, cmp.Or(c.Dedicated.String(), "none"), cmp.Or(c.Pinned.String(), "none"), c.UsedMiB, c.MemoryMiB)
 		for _, p := range c.Pages {
-			if isHuge(p.SizeKiB) && p.Total > 0 {
+			if numa.Huge(p.SizeKiB) && p.Total > 0 {
 				line += fmt.Sprintf(", %d of %d pages of %d KiB used, %d reserved", p.Used, p.Total, p.SizeKiB, p.Reserved)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"compute-agent/guest"
 	"compute-agent/internal/cpuset"
 	"compute-agent/internal/golden"
 	"compute-agent/numa"
@@ -27,7 +28,7 @@ var specFiles = Files{Root: "/state/instances/x/disk", Base: "/state/images/abc"
 func specMachine() machine {
 	return machine{
 		host: virt.Host{VirtType: "qemu", Arch: "x86_64", Emulator: "/usr/bin/qemu-system-x86_64"}, storage: Storage{DirectIO: true},
-		guests: GuestOptions{VNC: "127.0.0.1"}, version: "1.2.3",
+		guests: GuestOptions{Options: guest.Options{VNC: "127.0.0.1", EmulatedCPU: DefaultEmulatedCPU, AppendConsoleLog: true}}, version: "1.2.3",
 	}
 }
 
@@ -40,7 +41,9 @@ func TestBuildSpec(t *testing.T) {
 		},
 		"plain": func(s *Server, m *machine) {
 			s.ConfigDrive, m.storage.DirectIO = false, false
-			m.guests = GuestOptions{CPUMode: "none", CPUModel: "ignored", Machine: "pc-i440fx-7.2", StatsPeriod: -1, RNG: "/dev/hwrng"}
+			m.guests = GuestOptions{Options: guest.Options{
+				CPUMode: "none", CPUModel: "ignored", Machine: "pc-i440fx-7.2", StatsPeriod: -1, RNG: "/dev/hwrng", AppendConsoleLog: true,
+			}}
 		},
 		"floating": func(_ *Server, m *machine) { m.numa = pinnedConfig() },
 		"pinned-realtime": func(s *Server, m *machine) {
@@ -48,11 +51,11 @@ func TestBuildSpec(t *testing.T) {
 				"hw:cpu_realtime_mask": "^0-1", "hw:numa_nodes": "2", "hw:mem_page_size": "2MB", "hw:emulator_threads_policy": "share",
 				"hw:cpu_max_sockets": "2", "hw:cpu_max_threads": "1"}
 			m.numa, m.cells = pinnedConfig(), pinnedCells()
-			guest, err := numaRequest(*s).Constraints()
+			asks, err := numaRequest(*s).Constraints()
 			if err != nil {
 				panic(err)
 			}
-			placed, ok := numa.Fit(m.cells, *guest, numa.Options{})
+			placed, ok := numa.Fit(m.cells, *asks, numa.Options{})
 			if !ok {
 				panic("it does not fit")
 			}
@@ -97,7 +100,7 @@ func TestSpecRefusesImageProperties(t *testing.T) {
 		s := specServer()
 		s.Image.Properties = map[string]string{property: value}
 		var failure *Failure
-		if err := specMachine().checkProperties(s); !errors.As(err, &failure) || !errors.Is(err, ErrInvalid) || failure.Field != "imageRef" {
+		if err := specMachine().check(s, specFiles); !errors.As(err, &failure) || !errors.Is(err, ErrInvalid) || failure.Field != "imageRef" {
 			t.Errorf("%s=%s: error %v", property, value, err)
 		}
 	}

@@ -111,3 +111,7 @@ func (r Request) MemoryEncryption() (bool, error) {
 	}
 	return true, nil
 }
+
+// Huge says whether pages of this size are huge: set aside before they are used. Ordinary pages
+// are of 4 KiB to 64 KiB, by the architecture.
+func Huge(pageKiB int) bool { return pageKiB > 64 }

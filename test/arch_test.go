@@ -35,11 +35,12 @@ var mayImport = map[string][]string{
 	"virt/libvirt":  {"virt"},
 	"virt/virttest": {"virt"},
 	// The core decides.
-	"compute": {"virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive"},
+	"guest":   {"virt", "numa", "pci", "blockdev", "hwprops", "configdrive"},
+	"compute": {"guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "hwprops"},
 	// Edges talk and remember; never with each other.
-	"store": {"compute", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
-	"api":   {"compute", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
-	"nova":  {"compute", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive"},
+	"store": {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
+	"api":   {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
+	"nova":  {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive"},
 	// Wiring and the tests that cross packages see everything.
 	"plan": {"..."},
 	"cmd":  {"..."},

@@ -14,6 +14,7 @@ import (
 
 	"compute-agent/api"
 	"compute-agent/compute"
+	"compute-agent/guest"
 	"compute-agent/identity"
 	"compute-agent/image"
 	"compute-agent/internal/command"
@@ -236,10 +237,10 @@ func capacity(c *Config) (compute.Capacity, error) {
 
 // guestOptions says zero as the manager understands it, for which zero is the default.
 func guestOptions(c *Config) compute.GuestOptions {
-	opt := compute.GuestOptions{
-		CPUMode: c.CPUMode, CPUModel: c.CPUModel, Machine: c.MachineType, VNC: c.VNCListen, RNG: c.RNGDevice,
-		StatsPeriod: c.MemStatsPeriod, ForceConfigDrive: c.ForceConfigDrive,
-	}
+	opt := compute.GuestOptions{ForceConfigDrive: c.ForceConfigDrive, Options: guest.Options{
+		CPUMode: c.CPUMode, CPUModel: c.CPUModel, EmulatedCPU: compute.DefaultEmulatedCPU, Machine: c.MachineType,
+		VNC: c.VNCListen, RNG: c.RNGDevice, StatsPeriod: c.MemStatsPeriod, AppendConsoleLog: true,
+	}}
 	if c.GuestNames != compute.DefaultGuestNames {
 		opt.Names = c.GuestNames
 	}

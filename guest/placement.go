@@ -1,8 +1,6 @@
-package compute
+package guest
 
 import (
-	"fmt"
-
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
 	"compute-agent/virt"
@@ -21,7 +19,7 @@ func placementOf(placed *numa.Guest, host numa.Host, r numa.Request, c numa.Conf
 	for i := range placed.Cells {
 		cell := host.Cell(placed.Cells[i].ID)
 		if cell == nil {
-			return nil, memory, lostPlace(nil, "host cell %d is gone", placed.Cells[i].ID)
+			return nil, memory, lostPlace("host cell %d is gone", placed.Cells[i].ID)
 		}
 		if err := spread(p.VCPUs, &placed.Cells[i], cell); err != nil {
 			return nil, memory, err
@@ -29,10 +27,10 @@ func placementOf(placed *numa.Guest, host numa.Host, r numa.Request, c numa.Conf
 	}
 	var err error
 	if p.Realtime, _, err = r.RealtimeVCPUs(); err != nil {
-		return nil, memory, refused(err)
+		return nil, memory, err
 	}
 	if memory.Locked, _, err = r.LockedMemory(); err != nil {
-		return nil, memory, refused(err)
+		return nil, memory, err
 	}
 	if !p.Realtime.Empty() {
 		memory.Locked, memory.Unshared = true, true // no page of it may have to be fetched
@@ -71,27 +69,13 @@ func spread(vcpus []cpuset.Set, guest *numa.GuestCell, cell *numa.HostCell) erro
 	}
 	for vcpu := range guest.Shared.All {
 		if cell.Shared.Empty() {
-			return lostPlace(nil, "host cell %d has no CPUs for vCPUs that float any more", cell.ID)
+			return lostPlace("host cell %d has no CPUs for vCPUs that float any more", cell.ID)
 		}
 		if vcpu < len(vcpus) {
 			vcpus[vcpu] = cell.Shared
 		}
 	}
 	return nil
-}
-
-// lostPlace says why a server cannot run where it was placed: for its operator to put right.
-func lostPlace(cause error, format string, args ...any) error {
-	return &Failure{Kind: ErrNoCapacity, Field: "NUMA", Reason: "the server's place on the host is not there: " + fmt.Sprintf(format, args...), Err: cause}
-}
-
-// pinnedTo is the pCPUs that a guest has for itself.
-func pinnedTo(placed numa.Guest) cpuset.Set {
-	var s cpuset.Set
-	for i := range placed.Cells {
-		s = s.Union(placed.Cells[i].PinnedPCPUs()).Union(placed.Cells[i].Reserved)
-	}
-	return s
 }
 
 // emulator is the CPUs of the hypervisor's own threads: by default wherever the guest's vCPUs run that are not
@@ -121,7 +105,7 @@ func guestCells(placed *numa.Guest, host numa.Host) []virt.GuestCell {
 	for i := range placed.Cells {
 		g := &placed.Cells[i]
 		cells[i] = virt.GuestCell{VCPUs: g.VCPUs(), MemoryMiB: uint64(g.MemoryMiB), HostCell: g.ID}
-		if isHuge(g.PageKiB) {
+		if numa.Huge(g.PageKiB) {
 			cells[i].PageKiB = g.PageKiB
 		}
 		if len(placed.Cells) > 1 {
