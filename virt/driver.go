@@ -49,6 +49,7 @@ type Driver interface {
 	// is not changed and not kept. It fails with ErrInvalid when the Spec contradicts itself (see
 	// Spec.Validate) or names a missing file or directory, then with ErrExists when a guest with the
 	// same ID or name is there, and with ErrUnsupported when this hypervisor cannot do what it asks.
+	// A PCI device that the host does not have, or that a living guest has, is ErrNoCapacity.
 	// After any error no guest with this ID is left behind that was not there before. Of concurrent
 	// calls for one ID exactly one succeeds, and the others do it no harm.
 	Create(ctx context.Context, spec Spec) error

@@ -19,10 +19,11 @@ const (
 	EventUndefined                           // the definition is gone, by Destroy or by somebody's hand
 	EventConnectionLost                      // the hypervisor does not answer; nothing is known until it is back
 	EventConnectionBack                      // it answers again, or events were lost: list the guests, changes may have been missed
+	EventHostDevices                         // PCI devices of the host came or went: list them; only from a driver that is a PCILister
 )
 
 var eventNames = [...]string{"", "started", "stopped", "paused", "resumed", "suspended", "crashed",
-	"panicked", "migrated", "device-removed", "undefined", "connection-lost", "connection-back"}
+	"panicked", "migrated", "device-removed", "undefined", "connection-lost", "connection-back", "host-devices"}
 
 // String returns the event's name in lower case: "device-removed".
 func (k EventKind) String() string {

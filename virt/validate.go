@@ -25,7 +25,7 @@ var targetPrefix = map[string]string{"virtio": "vd", "ide": "hd", "sata": "sd", 
 // exist and whether this hypervisor can do it is the driver's to find out. Every driver's Create calls
 // it first, so that all refuse the same. The error is of kind ErrInvalid and names the field.
 func (s Spec) Validate() error {
-	checks := []func() error{s.validateIdentity, s.validateCPU, s.validatePlacement, s.validateDisks, s.validateDevices}
+	checks := []func() error{s.validateIdentity, s.validateCPU, s.validatePlacement, s.validateDisks, s.validateDevices, s.validatePCI}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -9,8 +10,8 @@ import (
 	"compute-agent/virt"
 )
 
-// Driver is one connection to a Hypervisor. Beyond virt.Driver it is a virt.Pauser and a
-// virt.ConsoleLogger.
+// Driver is one connection to a Hypervisor. Beyond virt.Driver it is a virt.Pauser, a
+// virt.ConsoleLogger and a virt.PCILister.
 type Driver struct {
 	hv     *Hypervisor
 	host   Options
@@ -23,6 +24,7 @@ var (
 	_ virt.Driver        = (*Driver)(nil)
 	_ virt.Pauser        = (*Driver)(nil)
 	_ virt.ConsoleLogger = (*Driver)(nil)
+	_ virt.PCILister     = (*Driver)(nil)
 )
 
 // Hypervisor returns what the driver is connected to.
@@ -158,7 +160,7 @@ func (d *Driver) create(spec virt.Spec, disks []diskSize) error {
 	if err := d.host.support(spec); err != nil {
 		return err
 	}
-	if err := d.hv.checkPins(spec); err != nil {
+	if err := errors.Join(d.hv.checkPins(spec), d.hv.checkPCI(spec)); err != nil {
 		return err
 	}
 	if err := d.hv.lockDisks(spec); err != nil {
@@ -186,7 +188,7 @@ func (d *Driver) Start(ctx context.Context, id string) error {
 		case virt.PowerSuspended:
 			return errSuspended
 		}
-		if err := d.hv.lockDisks(g.spec); err != nil {
+		if err := errors.Join(d.hv.lockDisks(g.spec), d.hv.checkPCI(g.spec)); err != nil {
 			return err
 		}
 		if err := g.greet(); err != nil {

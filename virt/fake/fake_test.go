@@ -78,6 +78,7 @@ func harness(wrap func(*fake.Driver) virt.Driver) func(t *testing.T) virttest.Ha
 				hv.LoseConnection()
 				return hv.RestoreConnection
 			},
+			SetPCI:   func(_ testing.TB, devices ...virt.HostPCI) { hv.SetPCI(devices...) },
 			Patience: 5 * time.Second,
 			Many:     100,
 		}

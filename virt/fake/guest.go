@@ -121,6 +121,7 @@ func copySpec(s virt.Spec) virt.Spec {
 	for i := range s.Disks {
 		s.Disks[i].Backing = slices.Clone(s.Disks[i].Backing)
 	}
+	s.PCI = slices.Clone(s.PCI)
 	s.Graphics, s.Serial = slices.Clone(s.Graphics), slices.Clone(s.Serial)
 	if s.RNG != nil {
 		rng := *s.RNG

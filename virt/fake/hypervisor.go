@@ -31,6 +31,7 @@ type Hypervisor struct {
 	faults  []*Injection
 	calls   map[string]int
 	offline cpuset.Set // logical CPUs
+	pci     []virt.HostPCI
 }
 
 // NewHypervisor returns a hypervisor without guests.

@@ -67,6 +67,7 @@ var createPromises = group{"Create", []promise{
 	{"ErrExists when a guest with the same ID is there", createTwice, always},
 	{"ErrExists when a guest with the same name is there", createSameName, always},
 	{"ErrUnsupported when this hypervisor cannot do what it asks", createUnsupported, always},
+	{"ErrNoCapacity when the Spec names a PCI device that the host does not have", createMissingPCI, pciLister},
 	{"after any error no guest with this ID is left behind", createFailsClean, always},
 	{"may use the same ID again after Destroy", createAgain, always},
 	{"opens files whatever their names", createOddFiles, always},
@@ -323,4 +324,11 @@ func textsAreHarmless(e *env) {
 		}
 		e.ok(e.Driver.Destroy(e.within(), s.ID))
 	}
+}
+
+func createMissingPCI(e *env) {
+	s := e.spec()
+	s.PCI = []virt.PCIDevice{{Address: "ffff:ff:1f.7", Managed: true}}
+	e.fails(e.Driver.Create(e.within(), s), virt.ErrNoCapacity)
+	e.absent(s.ID)
 }

@@ -4,6 +4,8 @@ package virttest
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -31,11 +33,12 @@ type Harness struct {
 	BootableSpec func(t testing.TB) virt.Spec
 
 	// The outside world. What is nil is not played.
-	CrashGuest     func(t testing.TB, id string)    // kill -9 of the process of a running guest
-	DestroyByHand  func(t testing.TB, id string)    // virsh destroy: stops a guest, keeps its definition
-	UndefineByHand func(t testing.TB, id string)    // virsh undefine
-	SuspendGuest   func(t testing.TB, id string)    // its own operating system goes to sleep
-	BreakLink      func(t testing.TB) (mend func()) // the driver's connection to the hypervisor
+	CrashGuest     func(t testing.TB, id string)               // kill -9 of the process of a running guest
+	DestroyByHand  func(t testing.TB, id string)               // virsh destroy: stops a guest, keeps its definition
+	UndefineByHand func(t testing.TB, id string)               // virsh undefine
+	SuspendGuest   func(t testing.TB, id string)               // its own operating system goes to sleep
+	BreakLink      func(t testing.TB) (mend func())            // the driver's connection to the hypervisor
+	SetPCI         func(t testing.TB, devices ...virt.HostPCI) // PCI devices are plugged in, and others pulled out
 
 	// Patience is how long one call or one event may take before a promise counts as broken. Zero is
 	// 90 seconds: emulated guests on a busy machine are slow.
@@ -65,6 +68,8 @@ const (
 	always       need = ""
 	pauser       need = "a virt.Pauser"
 	logger       need = "a virt.ConsoleLogger"
+	pciLister    need = "a virt.PCILister on a hypervisor that tells of PCI devices"
+	pciDevices   need = "PCI devices that guests can have"
 	bootable     need = "a guest with an operating system"
 	crashes      need = "a way to crash guests"
 	byHand       need = "a way to destroy and undefine guests by hand"
@@ -81,6 +86,15 @@ func (h Harness) met(n need) bool {
 	case logger:
 		_, ok := h.Driver.(virt.ConsoleLogger)
 		return ok
+	case pciLister:
+		lister, ok := h.Driver.(virt.PCILister)
+		if !ok {
+			return false
+		}
+		_, err := lister.PCIDevices(context.Background())
+		return !errors.Is(err, virt.ErrUnsupported)
+	case pciDevices:
+		return h.SetPCI != nil
 	case bootable:
 		return h.BootableSpec != nil
 	case crashes:
@@ -101,7 +115,7 @@ func (h Harness) met(n need) bool {
 func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
 	var done tally
 	groups := []group{hostPromises, createPromises, textPromises, startPromises, stopPromises, destroyPromises,
-		guestPromises, pausePromises, consolePromises, eventPromises, outsidePromises, contextPromises,
+		guestPromises, pausePromises, consolePromises, eventPromises, outsidePromises, pciPromises, contextPromises,
 		closePromises, concurrencyPromises}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {

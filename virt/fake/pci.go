@@ -1,0 +1,61 @@
+package fake
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"compute-agent/virt"
+)
+
+// SetPCI replaces the host's PCI devices, as plugging and unplugging does. Guests keep what they have.
+func (h *Hypervisor) SetPCI(devices ...virt.HostPCI) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pci = slices.Clone(devices)
+	slices.SortFunc(h.pci, func(a, b virt.HostPCI) int { return strings.Compare(a.Address, b.Address) })
+	if !h.lost {
+		h.publish(virt.EventHostDevices, "", "changed")
+	}
+}
+
+// PCIDevices implements virt.PCILister.
+func (d *Driver) PCIDevices(ctx context.Context) ([]virt.HostPCI, error) {
+	var list []virt.HostPCI
+	err := d.call(ctx, "PCIDevices", "list PCI devices", "", d.locked(ctx, func() error {
+		list = slices.Clone(d.hv.pci)
+		return nil
+	}))
+	return list, err
+}
+
+// PCIOwners implements virt.PCILister.
+func (d *Driver) PCIOwners(ctx context.Context) (map[string][]string, error) {
+	owners := map[string][]string{}
+	err := d.call(ctx, "PCIOwners", "list guests with PCI devices", "", d.locked(ctx, func() error {
+		for id, g := range d.hv.guests {
+			for _, device := range g.spec.PCI {
+				owners[id] = append(owners[id], device.Address)
+			}
+			slices.Sort(owners[id])
+		}
+		return nil
+	}))
+	return owners, err
+}
+
+// checkPCI refuses devices that are not there or that a living guest has; h.mu is held.
+func (h *Hypervisor) checkPCI(s virt.Spec) error {
+	for _, device := range s.PCI {
+		if !slices.ContainsFunc(h.pci, func(d virt.HostPCI) bool { return d.Address == device.Address }) {
+			return fmt.Errorf("%w: PCI device %s is not there", virt.ErrNoCapacity, device.Address)
+		}
+		for _, other := range h.guests {
+			if other.spec.ID != s.ID && other.alive() && slices.ContainsFunc(other.spec.PCI, func(d virt.PCIDevice) bool { return d.Address == device.Address }) {
+				return fmt.Errorf("%w: PCI device %s is in use by guest %s", virt.ErrNoCapacity, device.Address, other.spec.ID)
+			}
+		}
+	}
+	return nil
+}
