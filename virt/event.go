@@ -37,7 +37,7 @@ func (k EventKind) String() string {
 type Event struct {
 	Kind   EventKind
 	ID     string // the guest; empty for events about the connection
-	Device string // for EventDeviceRemoved: the device's alias
+	Device string // for EventDeviceRemoved: the device's alias; for EventHostDevices the device, in the hypervisor's words
 	Reason string // the hypervisor's word on why: "shutdown", "destroyed", "crashed", "I/O error"
 	Time   time.Time
 }

@@ -1,5 +1,5 @@
 // Package libvirt runs guests with libvirt and QEMU. It implements the contract of package virt, and of
-// its abilities Pauser and ConsoleLogger.
+// its abilities Pauser, ConsoleLogger and PCILister.
 //
 // Render makes the domain XML and is pure. Everything else goes through one connection, which session.go
 // opens, reconnect.go keeps, and call.go bounds: libvirt's calls know no context, so each runs in a
@@ -90,6 +90,7 @@ var (
 	_ virt.Driver        = (*Driver)(nil)
 	_ virt.Pauser        = (*Driver)(nil)
 	_ virt.ConsoleLogger = (*Driver)(nil)
+	_ virt.PCILister     = (*Driver)(nil)
 )
 
 // maxBacklog is how many events a reader may fall behind.

@@ -53,6 +53,7 @@ var phrases = []struct {
 	{"is already defined with uuid", virt.ErrExists},
 	{"Cannot allocate memory", virt.ErrNoCapacity},
 	{"unable to map backing store for guest RAM", virt.ErrNoCapacity},
+	{"is in use by driver QEMU, domain", virt.ErrNoCapacity}, // a PCI device
 	{"Device or resource busy", virt.ErrBusy},
 	{"Is another process using the image", virt.ErrBusy},
 	{"Unknown CPU model", virt.ErrUnsupported},

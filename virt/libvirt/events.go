@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"strings"
 	"time"
 
 	lv "libvirt.org/go/libvirt"
@@ -43,6 +44,25 @@ func (s *session) registerEvents(publish func(virt.Event)) error {
 	if err == nil {
 		s.qemuEvents = append(s.qemuEvents, id)
 	}
+	return s.registerNodeEvents(publish)
+}
+
+// registerNodeEvents asks for word of PCI devices that come and go. The host's other devices are many, and come
+// and go with guests.
+func (s *session) registerNodeEvents(publish func(virt.Event)) error {
+	id, err := s.conn.NodeDeviceEventLifecycleRegister(nil, func(_ *lv.Connect, device *lv.NodeDevice, _ *lv.NodeDeviceEventLifecycle) {
+		// The name is in the handle: this asks nobody.
+		if name, err := device.GetName(); err == nil && strings.HasPrefix(name, "pci_") {
+			publish(event(virt.EventHostDevices, "", name, ""))
+		}
+	})
+	switch {
+	case isUnsupported(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	s.nodeEvents = append(s.nodeEvents, id)
 	return nil
 }
 
@@ -53,6 +73,9 @@ func (s *session) deregisterEvents() {
 	}
 	for _, id := range s.qemuEvents {
 		_ = s.conn.DomainQemuEventDeregister(id)
+	}
+	for _, id := range s.nodeEvents {
+		_ = s.conn.NodeDeviceEventDeregister(id)
 	}
 }
 

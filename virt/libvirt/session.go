@@ -27,6 +27,7 @@ type session struct {
 
 	callbacks   []int // of domain events
 	qemuEvents  []int // of QEMU's own events
+	nodeEvents  []int // of the host's devices
 	closeNotify bool  // the close callback is registered
 }
 
