@@ -1,23 +1,25 @@
 package blockdev
 
-import "fmt"
+import (
+	"regexp"
+	"strings"
+)
 
-// kinds says how the drives of a bus are named and how many a guest may have. SATA and SCSI share
-// their names. IDE has two channels of two drives; the others' limit is that of names with two letters.
-var kinds = map[Bus]struct {
-	prefix string
-	limit  int
-}{
-	Virtio: {"vd", maxLetters},
-	IDE:    {"hd", 4},
-	SATA:   {"sd", maxLetters},
-	SCSI:   {"sd", maxLetters},
-}
+const keyName = "device_name" // of a block device mapping
 
-const maxLetters = 26 + 26*26 // a to zz
+// prefixes begin the names of a bus's drives. SCSI, SATA and USB share theirs. A container has no names.
+var prefixes = map[Bus]string{IDE: "hd", Virtio: "vd", SCSI: "sd", USB: "sd", FDC: "fd", SATA: "sd", "lxc": ""}
 
-// letters is the suffix of the drive with this index, from 0: a to z, then aa, as Linux counts.
-func letters(index int) string {
+const (
+	ideDrives    = 4 // two channels of two drives
+	floppyDrives = 2 // of a controller
+)
+
+// lastLetters bounds the names: a to zz.
+const lastLetters = 26 + 26*26
+
+// Letters is the end of the name of the drive with this index, from 0: a to z, then aa, as Linux counts.
+func Letters(index int) string {
 	var out string
 	for n := index + 1; n > 0; n = (n - 1) / 26 {
 		out = string(rune('a'+(n-1)%26)) + out
@@ -25,27 +27,97 @@ func letters(index int) string {
 	return out
 }
 
-// names gives out each name once.
-type names struct {
-	taken map[string]bool
+// Strip takes /dev/ off a name.
+func Strip(name string) string { return strings.TrimPrefix(name, "/dev/") }
+
+// Path puts /dev/ before a name; there is none for an empty one.
+func Path(name string) string {
+	if name == "" {
+		return ""
+	}
+	return "/dev/" + Strip(name)
 }
 
-// next is the first free name on a bus.
-func (n *names) next(property string, bus Bus) (string, error) {
-	kind := kinds[bus]
-	for i := range kind.limit {
-		name := kind.prefix + letters(i)
-		if !n.taken[name] {
-			n.take(name)
+// busOf guesses the bus from a name; sd may be several.
+func busOf(name string) (Bus, error) {
+	for _, bus := range []Bus{IDE, SCSI, Virtio, FDC} {
+		if strings.HasPrefix(name, prefixes[bus]) {
+			return bus, nil
+		}
+	}
+	return "", failed(InternalError, keyName, name, "no bus has drives of this name")
+}
+
+// places is how many names there are on a bus.
+func (r Request) places(bus Bus) int {
+	switch {
+	case bus == IDE:
+		return ideDrives
+	case bus == FDC && !r.AsNova:
+		return floppyDrives
+	case r.MaxDrives != nil:
+		return *r.MaxDrives
+	}
+	return lastLetters
+}
+
+// free is the first name of a bus that is not among the taken ones; empty where drives have no names.
+func (r Request) free(bus Bus, taken ...map[string]bool) (string, error) {
+	prefix, known := prefixes[bus]
+	if r.Prefix != "" {
+		prefix, known = r.Prefix, true
+	}
+	if !known {
+		return "", failed(InternalError, keyBus, string(bus), "the bus has no names for drives")
+	}
+	if prefix == "" {
+		return "", nil
+	}
+	limit := r.places(bus)
+	for i := range limit {
+		name := prefix + Letters(i)
+		if !anyHas(taken, name) {
 			return name, nil
 		}
 	}
-	return "", &PropertyError{property, string(bus), fmt.Sprintf("all %d places of this bus are taken", kind.limit)}
+	return "", tooMany(keyBus, string(bus), limit, "all %d places of the bus are taken")
 }
 
-func (n *names) take(name string) {
-	if n.taken == nil {
-		n.taken = map[string]bool{}
+func anyHas(sets []map[string]bool, name string) bool {
+	for _, set := range sets {
+		if set[name] {
+			return true
+		}
 	}
-	n.taken[name] = true
+	return false
+}
+
+var wellFormed = regexp.MustCompile(`^[a-z]{1,8}d[a-z]{1,2}$`)
+
+// nameFault says why a name that was asked for cannot be a drive's on a bus; empty if it can. libvirt makes the
+// drive's address of it.
+func (r Request) nameFault(name string, bus Bus) string {
+	prefix := prefixes[bus]
+	if r.Prefix != "" {
+		prefix = r.Prefix
+	}
+	letters, fits := strings.CutPrefix(name, prefix)
+	switch {
+	case !wellFormed.MatchString(name):
+		return "it is not letters of a drive's name"
+	case !fits:
+		return "drives on " + string(bus) + " begin with " + prefix
+	case indexOf(letters) >= r.places(bus):
+		return "the bus has no such place"
+	}
+	return ""
+}
+
+// indexOf is the inverse of Letters.
+func indexOf(letters string) int {
+	n := 0
+	for _, c := range letters {
+		n = n*26 + int(c-'a') + 1
+	}
+	return n - 1
 }

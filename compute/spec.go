@@ -74,29 +74,42 @@ func guestFlavor(f Flavor) guest.Flavor {
 	}
 }
 
-// drivesOf are the root disk and, last, the config drive.
+// drivesOf are the server's drives with what is behind each, in the order in which they are attached.
 func drivesOf(s Server, files Files, m machine) ([]guest.Drive, error) {
 	machineType, err := guest.Machine(s.Image.Properties, m.guests.Options)
 	if err != nil {
 		return nil, err
 	}
-	places, err := blockdev.Plan(blockdev.Request{
-		Arch: m.host.Arch, Machine: machineType, Properties: s.Image.Properties, ConfigDrive: s.ConfigDrive,
-	})
+	places, err := blockdev.Plan(driveRequest(s, m.host.Arch, machineType))
 	if err != nil {
 		return nil, err
 	}
-	drives := []guest.Drive{{
-		Role: guest.RoleRoot, Target: places.Root.Name, Bus: string(places.Root.Bus), Boot: 1,
-		Source: virt.Source{File: files.Root}, Format: "qcow2", Backing: []virt.Backing{{Path: files.Base, Format: s.Image.Format}},
-	}}
-	if c := places.ConfigDrive; c != nil {
-		drives = append(drives, guest.Drive{
-			Role: guest.RoleConfigDrive, Target: c.Name, Bus: string(c.Bus), Kind: "cdrom",
-			Source: virt.Source{File: files.ConfigDrive}, Format: "raw",
-		})
+	drives := make([]guest.Drive, len(places.Drives))
+	for i, p := range places.Drives {
+		drives[i] = guest.Drive{Role: guest.Role(p.Role), Target: p.Name, Bus: string(p.Bus), Kind: string(p.Type), Boot: p.BootIndex}
+		files.behind(&drives[i], p, s)
 	}
 	return drives, nil
+}
+
+// driveRequest is what a server needs drives for.
+func driveRequest(s Server, arch, machineType string) blockdev.Request {
+	r := blockdev.Request{Arch: arch, Machine: machineType, Properties: s.Image.Properties}
+	if s.ConfigDrive {
+		r.ConfigDrive = blockdev.ISO9660
+	}
+	return r
+}
+
+// behind says what file a drive has its contents in.
+func (f Files) behind(d *guest.Drive, p blockdev.Drive, s Server) {
+	switch p.Role {
+	case blockdev.Root:
+		d.Source.File, d.Format = f.Root, "qcow2"
+		d.Backing = []virt.Backing{{Path: f.Base, Format: s.Image.Format}}
+	case blockdev.ConfigDrive:
+		d.Source.File, d.Format = f.ConfigDrive, "raw"
+	}
 }
 
 // refused turns an error of a package that decides into one that names the flavor or the image. The cause, which
@@ -129,8 +142,8 @@ func settingAtFault(err error) (key string, known bool) {
 	if e, is := errors.AsType[*guest.Error](err); is {
 		return e.Key, true
 	}
-	if e, is := errors.AsType[*blockdev.PropertyError](err); is {
-		return e.Property, true
+	if e, is := errors.AsType[*blockdev.Error](err); is {
+		return e.Key, true
 	}
 	return "", false
 }

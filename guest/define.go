@@ -9,7 +9,7 @@ import (
 )
 
 // Define says what the hypervisor is to make of a server. Its errors are *Error, *numa.Error, *hwprops.Error and
-// *blockdev.PropertyError for a setting that cannot be honoured, and *LostPlace for a place that is gone.
+// *blockdev.Error for a setting that cannot be honoured, and *LostPlace for a place that is gone.
 func Define(r Request) (virt.Spec, error) {
 	machine, err := r.machine()
 	if err != nil {
