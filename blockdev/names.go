@@ -39,13 +39,17 @@ func Path(name string) string {
 }
 
 // busOf guesses the bus from a name; sd may be several.
-func busOf(name string) (Bus, error) {
+func (r Request) busOf(name string) (Bus, error) {
 	for _, bus := range []Bus{IDE, SCSI, Virtio, FDC} {
 		if strings.HasPrefix(name, prefixes[bus]) {
 			return bus, nil
 		}
 	}
-	return "", failed(InternalError, keyName, name, "no bus has drives of this name")
+	class := InvalidDevicePath
+	if r.AsNova {
+		class = InternalError
+	}
+	return "", failed(class, keyName, name, "no bus has drives of this name")
 }
 
 // places is how many names there are on a bus.

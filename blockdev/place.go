@@ -260,7 +260,7 @@ func (p *placer) otherBus(d Drive, w Wanted) (Bus, error) {
 	case w.Bus != "" && !p.AsNova:
 		return "", failed(UnsupportedHardware, keyBus, string(w.Bus), "%s has no such bus; there are %s", p.on.virtType, words(supported[p.on.virtType]))
 	case d.Name != "":
-		return busOf(d.Name)
+		return p.busOf(d.Name)
 	}
 	return p.on.busFor(d.Type, p.Properties)
 }
