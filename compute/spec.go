@@ -86,7 +86,10 @@ func drivesOf(s Server, files Files, m machine) ([]guest.Drive, error) {
 	}
 	drives := make([]guest.Drive, len(places.Drives))
 	for i, p := range places.Drives {
-		drives[i] = guest.Drive{Role: guest.Role(p.Role), Target: p.Name, Bus: string(p.Bus), Kind: string(p.Type), Boot: p.BootIndex}
+		drives[i] = guest.Drive{Role: guest.Role(p.Role), Target: p.Name, Bus: string(p.Bus), Boot: p.BootIndex}
+		if p.Type != blockdev.Disk {
+			drives[i].Kind = string(p.Type)
+		}
 		files.behind(&drives[i], p, s)
 	}
 	return drives, nil
