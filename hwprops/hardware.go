@@ -58,11 +58,13 @@ type Hardware struct {
 	DiskQuota DiskQuota
 	VIFQuota  VIFQuota
 
-	VGPUs        int      // resources:VGPU
-	PMEM         []string // hw:pmem
-	PCIAlias     string   // pci_passthrough:alias
-	PCIAffinity  string   // hw:pci_numa_affinity_policy, hw_pci_numa_affinity_policy
-	TraitsNeeded []string // trait:T=required of the flavor and traits_required of the image
+	VGPUs       int      // resources:VGPU
+	PMEM        []string // hw:pmem
+	PCIAlias    string   // pci_passthrough:alias
+	PCIAffinity string   // hw:pci_numa_affinity_policy, hw_pci_numa_affinity_policy
+
+	TraitsNeeded    []string // trait:T=required of the flavor and the image, sorted
+	TraitsForbidden []string // trait:T=forbidden, sorted
 }
 
 // RNG is what a flavor and an image say of a source of randomness.
