@@ -117,19 +117,20 @@ type NIC struct {
 
 // Attachment is what a network interface is plugged into.
 type Attachment struct {
-	// Type is ethernet (a tap that is there already), bridge, direct (macvtap), hostdev (an SR-IOV
+	// Type is ethernet (a tap that somebody else plugs in), bridge, direct (macvtap), hostdev (an SR-IOV
 	// virtual function), vhostuser or vdpa.
 	Type   string
 	Bridge string // bridge: its name
 	// Port is the Open vSwitch interface ID of a bridge of that kind; empty for a Linux bridge.
-	Port    string
-	Device  string // direct: the interface below; vdpa: the path of the device
-	Mode    string // direct: bridge, vepa, private, passthrough; vhostuser: client or server
-	Socket  string // vhostuser: its path
-	Address string // hostdev: the function's PCI address, 0000:81:10.1
-	VLAN    int    // hostdev, direct: the tag; 0 for none
-	Profile string // direct, hostdev: the 802.1Qbh profile; empty for none
-	Managed bool   // hostdev: libvirt takes the device from its host driver and gives it back
+	Port     string
+	Device   string // direct: the interface below; vdpa: the path of the device
+	Mode     string // direct: bridge, vepa, private, passthrough; vhostuser: client or server
+	Socket   string // vhostuser: its path
+	Address  string // hostdev: the function's PCI address, 0000:81:10.1
+	VLAN     int    // hostdev, direct: the tag; 0 for none
+	Profile  string // direct, hostdev: the 802.1Qbh profile; empty for none
+	Existing bool   // ethernet: the tap is there before the guest and stays after it; else it is the hypervisor's
+	Managed  bool   // hostdev: libvirt takes the device from its host driver and gives it back
 }
 
 // Bandwidth limits an interface (quota:vif_*), as seen from the guest.

@@ -15,6 +15,8 @@ type Placement struct {
 	Emulator cpuset.Set
 	// Realtime are the vCPUs that the host schedules first in, first out.
 	Realtime cpuset.Set
+	// RealtimePriority is theirs, of 1 to 99; 0 for 1. Nova: [libvirt]realtime_scheduler_priority.
+	RealtimePriority int
 	// Cells are the guest's NUMA cells in the guest's order; none for a guest without.
 	Cells []GuestCell
 }

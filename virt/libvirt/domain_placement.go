@@ -1,14 +1,13 @@
 package libvirt
 
 import (
+	"cmp"
+
 	"libvirt.org/go/libvirtxml"
 
 	"compute-agent/internal/cpuset"
 	"compute-agent/virt"
 )
-
-// realtimePriority is what Nova gives real-time vCPUs ([libvirt]realtime_scheduler_priority).
-const realtimePriority = 1
 
 // renderTuning pins vCPUs and the emulator's threads to pCPUs.
 func renderTuning(d *libvirtxml.Domain, s *virt.Spec) {
@@ -26,7 +25,7 @@ func renderTuning(d *libvirtxml.Domain, s *virt.Spec) {
 		tune.EmulatorPin = &libvirtxml.DomainCPUTuneEmulatorPin{CPUSet: p.Emulator.String()}
 	}
 	if !p.Realtime.Empty() {
-		priority := realtimePriority
+		priority := cmp.Or(p.RealtimePriority, 1) // which is Nova's
 		tune.VCPUSched = []libvirtxml.DomainCPUTuneVCPUSched{{VCPUs: p.Realtime.String(), Scheduler: "fifo", Priority: &priority}}
 	}
 	if len(tune.VCPUPin) > 0 || tune.EmulatorPin != nil || tune.VCPUSched != nil {
