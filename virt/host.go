@@ -18,6 +18,8 @@ type Host struct {
 	Cells             []Cell // NUMA nodes; nil when the hypervisor does not tell
 	Supported         []GuestKind
 	Machines          []MachineType // what guests can be, by architecture and name; nil when the hypervisor does not tell
+	// Capabilities are what guests can have, by architecture, virt type and machine type; see CapabilitiesOf.
+	Capabilities []Capabilities
 }
 
 // GuestKind is a kind of guest that a host can run.

@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"syscall"
 
 	"compute-agent/virt"
@@ -94,36 +92,27 @@ func MakeDisk(path string, virtualSize uint64) error {
 	return os.WriteFile(path, header, 0o600)
 }
 
-var cpuModels = regexp.MustCompile(`^(486|pentium|qemu32|qemu64|kvm64|core2duo|Conroe|Penryn|Nehalem|Westmere|SandyBridge|IvyBridge|Haswell|` +
-	`Broadwell|Skylake-(Client|Server)|Cascadelake-Server|Icelake-Server|Opteron_G[1-5]|EPYC(-Rome|-Milan)?|Dhyana)(-[A-Za-z-]+)?$`)
-
 // support refuses what an x86 QEMU under libvirt cannot do.
 func (o Options) support(s virt.Spec) error {
 	unsupported := func(format string, args ...any) error {
 		return fmt.Errorf("%w: "+format, append([]any{virt.ErrUnsupported}, args...)...)
 	}
-	isQ35 := s.Machine == "q35" || strings.HasPrefix(s.Machine, "pc-q35")
-	most := maxVCPUs(s.Machine)
+	host := o.host()
+	machine, guests := host.MachineType(s.Arch, s.Machine), host.CapabilitiesOf(s.Arch, s.VirtType, s.Machine)
 	switch {
-	case s.VirtType == "kvm" && o.VirtType != "kvm":
-		return unsupported("virt type kvm on this host")
 	case s.Arch != "x86_64":
 		return unsupported("no emulator for %s", s.Arch)
-	case most == 0:
+	case machine == nil:
 		return unsupported("machine type %s", s.Machine)
-	case s.VCPUs > most:
-		return unsupported("%d vCPUs; machine type %s takes %d", s.VCPUs, s.Machine, most)
-	case s.CPU.Mode == "custom" && !cpuModels.MatchString(s.CPU.Model):
-		return unsupported("CPU model %s", s.CPU.Model)
-	case s.VirtType == "qemu" && s.CPU.Mode == "host-passthrough":
-		return unsupported("CPU mode host-passthrough with virt type qemu")
+	case guests == nil:
+		return unsupported("virt type %s on this host", s.VirtType)
+	case s.VCPUs > machine.MaxVCPUs:
+		return unsupported("%d vCPUs; machine type %s takes %d", s.VCPUs, s.Machine, machine.MaxVCPUs)
 	case s.MemoryMiB > o.MemoryMiB:
 		return fmt.Errorf("%w: %d MiB of memory on a host of %d MiB", virt.ErrNoCapacity, s.MemoryMiB, o.MemoryMiB)
 	}
-	for _, d := range s.Disks {
-		if isQ35 && d.Bus == "ide" {
-			return unsupported("disk %s: machine type %s has no IDE", d.Target, s.Machine)
-		}
+	if what := lacking(s, guests); what != "" {
+		return unsupported("%s with virt type %s and machine type %s", what, s.VirtType, s.Machine)
 	}
 	for _, g := range s.Graphics {
 		if !isLocal(g.Listen) {

@@ -128,14 +128,13 @@ func (d *Driver) describe() virt.Host {
 	}
 	return virt.Host{
 		Hostname: d.host.Hostname, Hypervisor: "QEMU", HypervisorVersion: 7002022, LibraryVersion: 9000000,
-		VirtType: d.host.VirtType, Arch: "x86_64", Emulator: "/usr/bin/qemu-system-x86_64",
+		VirtType: d.host.VirtType, Arch: "x86_64", Emulator: emulator,
 		CPU: virt.HostCPU{
 			Model: "Skylake-Server-IBRS", Vendor: "Intel", Sockets: 1, Cores: d.host.CPUs, Threads: 1,
 			Features: []string{"aes", "avx2", "vmx"},
 		},
 		CPUs: d.host.CPUs - d.hv.offline.Len(), MemoryMiB: d.host.MemoryMiB, FreeMemoryMiB: free, Cells: onlineOf(d.host.Cells, d.hv.offline),
-		Supported: []virt.GuestKind{{Arch: "x86_64", VirtType: d.host.VirtType, OSType: "hvm"}},
-		Machines:  machineTypes(),
+		Supported: d.host.kinds(), Machines: machineTypes(), Capabilities: d.host.capabilities(),
 	}
 }
 

@@ -38,11 +38,3 @@ func versionsFrom(oldest int) (versions []string) {
 	}
 	return versions
 }
-
-// maxVCPUs is how many a machine type takes; 0 when it is not there.
-func maxVCPUs(machine string) int {
-	if m := (virt.Host{Machines: machineTypes()}).MachineType("x86_64", machine); m != nil {
-		return m.MaxVCPUs
-	}
-	return 0
-}

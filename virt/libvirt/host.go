@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	lv "libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
@@ -22,8 +23,14 @@ func (d *Driver) Host(ctx context.Context) (virt.Host, error) {
 	err := d.run(ctx, "describe host", "", d.opt.CallTimeout, func(ctx context.Context, c *call) error {
 		return c.rpc(ctx, func(conn *lv.Connect) error {
 			h, err := describe(conn)
+			if err != nil {
+				return err
+			}
+			h.VirtType, h.Emulator = d.virtType, d.emulator
+			h.Capabilities, err = c.in.guests.read(&h, time.Now(), func() ([]virt.Capabilities, error) {
+				return askGuestCapabilities(conn, &h)
+			})
 			if err == nil {
-				h.VirtType, h.Emulator = d.virtType, d.emulator
 				result <- h
 			}
 			return err
@@ -99,7 +106,7 @@ func readCapabilities(conn *lv.Connect, h *virt.Host) error {
 	if h.CPU.Features, err = readFeatures(conn, caps.Host.CPU); err != nil {
 		return err
 	}
-	h.Supported, h.Machines = readKinds(&caps), readMachines(&caps)
+	h.Supported, h.Machines = GuestKinds(&caps), Machines(&caps)
 	cpus, _, err := conn.GetCPUMap(0)
 	if err != nil {
 		return err
@@ -148,8 +155,8 @@ func readFeatures(conn *lv.Connect, cpu *libvirtxml.CapsHostCPU) ([]string, erro
 	return slices.Compact(names), nil
 }
 
-// readKinds lists the kinds of guests, each once, in libvirt's order.
-func readKinds(caps *libvirtxml.Caps) (kinds []virt.GuestKind) {
+// GuestKinds lists the kinds of guests, each once, in libvirt's order.
+func GuestKinds(caps *libvirtxml.Caps) (kinds []virt.GuestKind) {
 	for _, g := range caps.Guests {
 		for _, d := range g.Arch.Domains {
 			kind := virt.GuestKind{Arch: g.Arch.Name, VirtType: d.Type, OSType: g.OSType}
@@ -206,9 +213,6 @@ func emulatorFor(conn *lv.Connect, virtType string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var caps libvirtxml.DomainCaps
-	if err := caps.Unmarshal(text); err != nil {
-		return "", fmt.Errorf("parse domain capabilities: %w", err)
-	}
-	return caps.Path, nil
+	c, err := GuestCapabilities(text)
+	return c.Emulator, err
 }

@@ -9,9 +9,9 @@ import (
 	"compute-agent/virt"
 )
 
-// readMachines lists the machine types out of libvirt's capabilities, each once, with what is an alias of it. A
+// Machines lists the machine types out of libvirt's capabilities, each once, with what is an alias of it. A
 // type that is known under its alias alone is one too.
-func readMachines(caps *libvirtxml.Caps) []virt.MachineType {
+func Machines(caps *libvirtxml.Caps) []virt.MachineType {
 	var machines machineList
 	for _, g := range caps.Guests {
 		machines.add(g.Arch.Name, g.Arch.Machines)

@@ -17,6 +17,8 @@ type session struct {
 	conn  *lv.Connect
 	slots chan struct{} // one token for each call under way
 
+	guests guestMemory
+
 	lostOnce sync.Once
 	lost     chan struct{} // closed when the connection is of no use any more
 	reason   string        // why; set before lost is closed
