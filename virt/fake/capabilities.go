@@ -50,7 +50,7 @@ func capabilities(kind virt.GuestKind, m virt.MachineType) virt.Capabilities {
 		Redirection:   virt.Offer{"usb"},
 		Channels:      virt.Offer{"pty", "unix", "spicevmc"},
 		HyperV:        virt.Offer{"spinlocks", "vendor_id"},
-		VFIO:          virt.No, IOThreads: virt.Yes, VMCoreInfo: virt.Yes, GenID: virt.Yes,
+		VFIO:          virt.Yes, IOThreads: virt.Yes, VMCoreInfo: virt.Yes, GenID: virt.Yes,
 	}
 	if kind.VirtType == "kvm" {
 		c.CPUModes = append(c.CPUModes, "host-passthrough")
@@ -110,8 +110,6 @@ func lacking(s virt.Spec, c *virt.Capabilities) string {
 		return "CPU model " + s.CPU.Model
 	case s.Firmware.SecureBoot && c.SecureBoot == virt.No:
 		return "secure boot"
-	case (len(s.PCI) > 0 || len(s.Mediated) > 0) && c.VFIO == virt.No:
-		return "devices of the host"
 	case s.Encryption != nil && c.SEV == nil:
 		return "encryption of memory"
 	}
