@@ -49,21 +49,24 @@ func (m machine) check(s Server, files Files) error {
 
 // buildSpec says what the hypervisor is to make of a server. It is pure.
 func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
-	drives, err := drivesOf(s, files, m)
-	if err != nil {
-		return virt.Spec{}, refused(err)
-	}
-	spec, err := guest.Define(guest.Request{
+	r := guest.Request{
 		Server: guest.Server{
 			ID: s.ID, GuestName: s.GuestName(), Title: s.Name, Name: s.Name, Created: s.Created,
 			UserID: s.UserID, UserName: s.UserName, ProjectID: s.ProjectID, ProjectName: s.ProjectName,
 			RootType: "image", RootID: s.ImageID,
 		},
 		Flavor: guestFlavor(s.Flavor), Image: guest.Image{Format: s.Image.Format, Properties: s.Image.Properties},
-		Placed: m.placed, Cells: m.cells, NUMA: m.numa,
-		Drives: drives, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
+		Placed: m.placed, Cells: m.cells, NUMA: m.numa, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
 		Host: m.host, Options: m.guests.Options, Package: m.version,
-	})
+	}
+	arch, machineType, err := r.Machine()
+	if err != nil {
+		return virt.Spec{}, refused(err)
+	}
+	if r.Drives, err = drivesOf(s, files, driveRequest(s, m.host.VirtType, arch, machineType)); err != nil {
+		return virt.Spec{}, refused(err)
+	}
+	spec, err := guest.Define(r)
 	return spec, refused(err)
 }
 
@@ -75,12 +78,8 @@ func guestFlavor(f Flavor) guest.Flavor {
 }
 
 // drivesOf are the server's drives with what is behind each, in the order in which they are attached.
-func drivesOf(s Server, files Files, m machine) ([]guest.Drive, error) {
-	machineType, err := guest.Machine(s.Image.Properties, m.guests.Options)
-	if err != nil {
-		return nil, err
-	}
-	places, err := blockdev.Plan(driveRequest(s, m.host.Arch, machineType))
+func drivesOf(s Server, files Files, asks blockdev.Request) ([]guest.Drive, error) {
+	places, err := blockdev.Plan(asks)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +95,8 @@ func drivesOf(s Server, files Files, m machine) ([]guest.Drive, error) {
 }
 
 // driveRequest is what a server needs drives for.
-func driveRequest(s Server, arch, machineType string) blockdev.Request {
-	r := blockdev.Request{Arch: arch, Machine: machineType, Properties: s.Image.Properties}
+func driveRequest(s Server, virtType, arch, machineType string) blockdev.Request {
+	r := blockdev.Request{VirtType: virtType, Arch: arch, Machine: machineType, Properties: s.Image.Properties}
 	if s.ConfigDrive {
 		r.ConfigDrive = blockdev.ISO9660
 	}
@@ -121,6 +120,9 @@ func refused(err error) error {
 	key, known := settingAtFault(err)
 	if lost, is := errors.AsType[*guest.LostPlace](err); is {
 		return &Failure{Kind: errors.Join(ErrNoCapacity, lost), Field: "NUMA", Reason: lost.Error()}
+	}
+	if errors.Is(err, virt.ErrInvalid) { // flavor and image are right each by itself
+		return &Failure{Kind: ErrInvalid, Field: "flavorRef", Reason: err.Error()}
 	}
 	if !known {
 		return err

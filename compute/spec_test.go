@@ -28,7 +28,7 @@ var specFiles = Files{Root: "/state/instances/x/disk", Base: "/state/images/abc"
 func specMachine() machine {
 	return machine{
 		host: virt.Host{VirtType: "qemu", Arch: "x86_64", Emulator: "/usr/bin/qemu-system-x86_64"}, storage: Storage{DirectIO: true},
-		guests: GuestOptions{Options: guest.Options{VNC: "127.0.0.1", EmulatedCPU: DefaultEmulatedCPU, AppendConsoleLog: true}}, version: "1.2.3",
+		guests: GuestOptions{Options: guest.Options{VNC: "127.0.0.1", EmulatedCPU: DefaultEmulatedCPU, AppendConsoleLog: true, NativeIO: true, GuestAgent: true}}, version: "1.2.3",
 	}
 }
 
@@ -42,7 +42,7 @@ func TestBuildSpec(t *testing.T) {
 		"plain": func(s *Server, m *machine) {
 			s.ConfigDrive, m.storage.DirectIO = false, false
 			m.guests = GuestOptions{Options: guest.Options{
-				CPUMode: "none", CPUModel: "ignored", Machine: "pc-i440fx-7.2", StatsPeriod: -1, RNG: "/dev/hwrng", AppendConsoleLog: true,
+				CPUMode: "none", CPUModels: []string{"ignored"}, Machines: map[string]string{"x86_64": "pc-i440fx-7.2"}, StatsPeriod: -1, RNG: "/dev/hwrng",
 			}}
 		},
 		"floating": func(_ *Server, m *machine) { m.numa = pinnedConfig() },
@@ -61,7 +61,7 @@ func TestBuildSpec(t *testing.T) {
 			}
 			m.placed = &placed
 		},
-		"aarch64": func(s *Server, m *machine) { m.host.Arch, m.guests.Machine = "aarch64", "virt" },
+		"aarch64": func(s *Server, m *machine) { m.host.Arch = "aarch64" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, m := specServer(), specMachine()

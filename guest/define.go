@@ -2,83 +2,115 @@ package guest
 
 import (
 	"cmp"
+	"fmt"
 	"regexp"
-	"time"
+	"strings"
 
+	"compute-agent/hwprops"
 	"compute-agent/virt"
 )
 
-// Define says what the hypervisor is to make of a server. Its errors are *Error, *numa.Error, *hwprops.Error and
-// *blockdev.Error for a setting that cannot be honoured, and *LostPlace for a place that is gone.
+// Define says what the hypervisor is to make of a server. Its errors are *Error, *numa.Error and *hwprops.Error for
+// a setting that cannot be honoured, *LostPlace for a place that is gone, and of kind virt.ErrInvalid for a
+// definition that contradicts itself.
 func Define(r Request) (virt.Spec, error) {
-	machine, err := r.machine()
+	d, err := begin(&r)
 	if err != nil {
 		return virt.Spec{}, err
 	}
-	cpu, err := r.cpu()
-	if err != nil {
-		return virt.Spec{}, err
+	d.identity()
+	parts := []func() error{
+		d.processor, d.memory, d.placement, d.encryption, d.firmware, d.boot, d.disks, d.nics, d.serial, d.screen, d.tpm, d.iommu,
 	}
-	place, memory, err := placementOf(r.Placed, r.Cells, r.numa(), r.NUMA)
-	if err != nil {
-		return virt.Spec{}, err
+	for _, part := range parts {
+		if err := part(); err != nil {
+			return virt.Spec{}, err
+		}
 	}
-	opt := r.Options
-	spec := virt.Spec{
-		ID: r.Server.ID, Name: r.Server.GuestName, Title: r.Server.Title,
-		VirtType: r.Host.VirtType, Arch: r.Host.Arch, Emulator: r.Host.Emulator, Machine: machine,
-		VCPUs: r.Flavor.VCPUs, MemoryMiB: uint64(max(0, r.Flavor.MemoryMiB)), CPU: cpu, Placement: place, Memory: memory,
-		Disks:    r.disks(),
-		Serial:   []virt.SerialPort{{Type: "pty", Log: r.ConsoleLog, AppendLog: opt.AppendConsoleLog}},
-		RNG:      &virt.RNG{Source: cmp.Or(opt.RNG, "/dev/urandom")},
-		Channels: virt.Channels{GuestAgent: true},
-		Balloon:  virt.Balloon{Period: max(0, cmp.Or(opt.StatsPeriod, 10*time.Second))},
-		Metadata: r.metadata(),
+	d.features()
+	d.channels()
+	d.devices()
+	d.usb()
+	if err := d.spec.Validate(); err != nil {
+		return virt.Spec{}, fmt.Errorf("define server %s: %w", r.Server.ID, err)
 	}
-	if opt.VNC != "" {
-		spec.Graphics = []virt.Graphics{{Type: "vnc", Listen: opt.VNC}}
-	}
-	return spec, nil
+	return d.spec, nil
 }
 
-const propMachineType = "hw_machine_type"
+// definition is a guest that is being defined.
+type definition struct {
+	r       *Request
+	hw      hwprops.Hardware
+	arch    string
+	machine string
+	spec    virt.Spec
+}
+
+// begin reads what flavor and image say, and settles on the machine.
+func begin(r *Request) (*definition, error) {
+	hw, err := hwprops.Source{ExtraSpecs: r.Flavor.ExtraSpecs, Properties: r.Image.Properties}.Hardware()
+	if err != nil {
+		return nil, err
+	}
+	d := &definition{r: r, hw: hw, arch: cmp.Or(hw.Architecture, r.Host.Arch)}
+	d.machine, err = machineType(d.arch, hw.MachineType, r.Options.Machines)
+	return d, err
+}
+
+// Machine is the architecture and the machine type that the guest gets; its drives are placed by them.
+func (r *Request) Machine() (arch, machine string, err error) {
+	d, err := begin(r)
+	if err != nil {
+		return "", "", err
+	}
+	return d.arch, d.machine, nil
+}
+
+// defaultMachines are Nova's machine types where neither image nor operator names one.
+var defaultMachines = map[string]string{
+	"x86_64": "pc", "i686": "pc", "aarch64": "virt", "armv7l": "virt", "ppc64le": "pseries",
+	"s390": "s390-ccw-virtio", "s390x": "s390-ccw-virtio",
+}
 
 var machineForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// Machine is the machine type of a server with the image's properties: drives are placed by it.
-func Machine(properties map[string]string, opt Options) (string, error) {
-	machine := properties[propMachineType]
-	if machine == "" {
-		return cmp.Or(opt.Machine, "pc"), nil
-	}
-	if !machineForm.MatchString(machine) {
-		return "", failed("InvalidMachineType", propMachineType, machine, "it is no machine type")
+func machineType(arch, fromImage string, byOperator map[string]string) (string, error) {
+	machine := cmp.Or(fromImage, byOperator[arch], defaultMachines[arch])
+	switch {
+	case machine == "":
+		return "", failed("InvalidMachineType", "hw_machine_type", "", "architecture %s has no machine type of its own, one must be named", arch)
+	case !machineForm.MatchString(machine):
+		return "", failed("InvalidMachineType", "hw_machine_type", machine, "is no machine type")
 	}
 	return machine, nil
 }
 
-func (r *Request) machine() (string, error) { return Machine(r.Image.Properties, r.Options) }
+func (d *definition) identity() {
+	r := d.r
+	s := &d.spec
+	s.ID, s.Name, s.Title = r.Server.ID, r.Server.GuestName, r.Server.Title
+	s.VirtType, s.Arch, s.Emulator, s.Machine = r.Host.VirtType, d.arch, r.Host.Emulator, d.machine
+	if d.foreign() { // emulated, by an emulator that the hypervisor knows
+		s.VirtType, s.Emulator = "qemu", ""
+	}
+	s.IOThreads = 1
+	s.SMBIOS.Serial = r.serialNumber()
+	s.Metadata = r.metadata()
+}
 
-// cpu is the guest's processor with the best topology within the limits of flavor and image: one socket per
-// vCPU where neither says anything, as in Nova.
-func (r *Request) cpu() (virt.CPU, error) {
-	topologies, err := r.numa().Topologies(true)
-	if err != nil {
-		return virt.CPU{}, err
+// foreign says whether the guest is of another architecture than the host.
+func (d *definition) foreign() bool { return d.arch != d.r.Host.Arch }
+
+func (d *definition) isX86() bool   { return d.arch == "x86_64" || d.arch == "i686" }
+func (d *definition) isPower() bool { return strings.HasPrefix(d.arch, "ppc") }
+func (d *definition) isQ35() bool   { return strings.Contains(d.machine, "q35") }
+
+func (r *Request) serialNumber() string {
+	switch r.Options.Serial {
+	case "", "unique":
+		return r.Server.ID
+	case "none":
+		return ""
 	}
-	best, opt := topologies[0], r.Options
-	cpu := virt.CPU{Mode: opt.CPUMode, Model: opt.CPUModel, Sockets: best.Sockets, Cores: best.Cores, Threads: best.Threads}
-	switch {
-	case cpu.Mode != "":
-	case r.Host.VirtType == "kvm" || opt.EmulatedCPU == "":
-		cpu.Mode = "host-model"
-	case r.Host.Arch == "x86_64":
-		cpu.Mode, cpu.Model = "custom", opt.EmulatedCPU
-	default:
-		cpu.Mode = "maximum"
-	}
-	if cpu.Mode != "custom" {
-		cpu.Model = ""
-	}
-	return cpu, nil
+	return r.HostSerial
 }

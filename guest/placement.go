@@ -6,38 +6,34 @@ import (
 	"compute-agent/virt"
 )
 
-// placementOf says where a guest runs on the host: placed is what its claim got when the server was
-// created, nil for one that may run anywhere; host are the cells as they are configured now. The
-// rules are Nova's (_get_guest_numa_config of its libvirt driver): a pinned vCPU runs on its pCPU, one that
-// floats in a guest with cells on the shared CPUs of its host cell. It is pure.
-func placementOf(placed *numa.Guest, host numa.Host, r numa.Request, c numa.Config) (*virt.Placement, virt.Memory, error) {
+// placement is where the guest runs on the host: Placed is what its claim got when the server was created,
+// nil for one that may run anywhere; Cells are the host's as they are configured now. A pinned vCPU runs on its
+// pCPU, one that floats in a guest with cells on the shared CPUs of its host cell.
+func (d *definition) placement() error {
+	placed, host, c := d.r.Placed, d.r.Cells, d.r.NUMA
 	if placed == nil {
-		return floating(host, c), virt.Memory{}, nil
+		d.spec.Placement = floating(host, c)
+		return nil
 	}
-	var memory virt.Memory
-	p := &virt.Placement{VCPUs: make([]cpuset.Set, r.VCPUs)}
+	p := &virt.Placement{VCPUs: make([]cpuset.Set, max(0, d.r.Flavor.VCPUs))}
 	for i := range placed.Cells {
 		cell := host.Cell(placed.Cells[i].ID)
 		if cell == nil {
-			return nil, memory, lostPlace("host cell %d is gone", placed.Cells[i].ID)
+			return lostPlace("host cell %d is gone", placed.Cells[i].ID)
 		}
 		if err := spread(p.VCPUs, &placed.Cells[i], cell); err != nil {
-			return nil, memory, err
+			return err
 		}
 	}
 	var err error
-	if p.Realtime, _, err = r.RealtimeVCPUs(); err != nil {
-		return nil, memory, err
+	if p.Realtime, _, err = d.r.numa().RealtimeVCPUs(); err != nil {
+		return err
 	}
-	if memory.Locked, _, err = r.LockedMemory(); err != nil {
-		return nil, memory, err
-	}
-	if !p.Realtime.Empty() {
-		memory.Locked, memory.Unshared = true, true // no page of it may have to be fetched
-	}
+	p.RealtimePriority = d.r.Options.RealtimePriority
 	p.Emulator = emulator(placed, host, p, c)
 	p.Cells = guestCells(placed, host)
-	return p, memory, nil
+	d.spec.Placement = p
+	return nil
 }
 
 // floating is the place of a guest without cells: the shared CPUs where the operator has named some.

@@ -32,9 +32,11 @@ type Request struct {
 	Shares   []virt.Share
 
 	ConsoleLog string // file that gets what the guest writes to its first serial port; empty for none
-	// SerialHost and SerialPorts are where the guest's serial ports listen when Options.SerialConsole
-	// is set: as many as the guest has.
+	// SerialPorts are the TCP ports that the guest's serial ports listen on when Options.SerialConsole is
+	// set: at least as many as the guest has.
 	SerialPorts []int
+	// HostSerial is the host's own number, which its guests get as theirs where Options.Serial says so.
+	HostSerial string
 	// TPMSecret is the UUID of the hypervisor's secret that encrypts the TPM's state; empty for none.
 	TPMSecret string
 	// Rescue is what is booted instead of the server's own system; nil when it is not rescued.
@@ -83,6 +85,9 @@ type Image struct {
 // Rescue says what a rescued guest boots beside its rescue disk.
 type Rescue struct {
 	Kernel, Initrd string // paths; empty for none
+	// Stable says that the server's own drives keep their places, and the rescue disk comes after them
+	// (hw_rescue_device, hw_rescue_bus). Else it is the first.
+	Stable bool
 }
 
 // numa is what the server asks of CPUs and memory.

@@ -238,11 +238,15 @@ func capacity(c *Config) (compute.Capacity, error) {
 // guestOptions says zero as the manager understands it, for which zero is the default.
 func guestOptions(c *Config) compute.GuestOptions {
 	opt := compute.GuestOptions{ForceConfigDrive: c.ForceConfigDrive, Options: guest.Options{
-		CPUMode: c.CPUMode, CPUModel: c.CPUModel, EmulatedCPU: compute.DefaultEmulatedCPU, Machine: c.MachineType,
-		VNC: c.VNCListen, RNG: c.RNGDevice, StatsPeriod: c.MemStatsPeriod, AppendConsoleLog: true,
+		CPUMode: c.CPUMode, EmulatedCPU: compute.DefaultEmulatedCPU, Machines: map[string]string{"x86_64": c.MachineType},
+		VNC: c.VNCListen, RNG: c.RNGDevice, StatsPeriod: c.MemStatsPeriod,
+		AppendConsoleLog: true, NativeIO: true, GuestAgent: true,
 	}}
 	if c.GuestNames != compute.DefaultGuestNames {
 		opt.Names = c.GuestNames
+	}
+	if c.CPUModel != "" {
+		opt.CPUModels = []string{c.CPUModel}
 	}
 	if c.CPUMode == "auto" {
 		opt.CPUMode = ""

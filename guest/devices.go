@@ -1,0 +1,191 @@
+package guest
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"compute-agent/virt"
+)
+
+// maxSerialPorts is how many serial ports QEMU's machines have.
+const maxSerialPorts = 4
+
+// serial are the guest's serial ports: a pseudo terminal, or as many as flavor and image ask for that
+// listen for a proxy. The first one's output is kept.
+func (d *definition) serial() error {
+	opt := &d.r.Options
+	log := virt.SerialPort{Type: "pty", Log: d.r.ConsoleLog, AppendLog: opt.AppendConsoleLog}
+	if opt.SerialConsole == "" {
+		d.spec.Serial = []virt.SerialPort{log}
+		return nil
+	}
+	n := d.hw.SerialPorts
+	switch {
+	case n > maxSerialPorts:
+		return failed("SerialPortNumberLimitExceeded", "hw:serial_port_count", strconv.Itoa(n), "a guest has at most %d serial ports", maxSerialPorts)
+	case len(d.r.SerialPorts) < n:
+		return failed("SocketPortRangeExhaustedException", "hw:serial_port_count", strconv.Itoa(n), "the host has %d TCP ports for them", len(d.r.SerialPorts))
+	}
+	for i, port := range d.r.SerialPorts[:n] {
+		s := virt.SerialPort{Type: "tcp", Host: opt.SerialConsole, Port: port}
+		if i == 0 {
+			s.Log, s.AppendLog = log.Log, log.AppendLog
+		}
+		d.spec.Serial = append(d.spec.Serial, s)
+	}
+	return nil
+}
+
+// channels connect programs in the guest with the host's.
+func (d *definition) channels() {
+	opt := &d.r.Options
+	d.spec.Channels = virt.Channels{
+		GuestAgent: d.hw.GuestAgent || opt.GuestAgent,
+		SPICE:      opt.SPICE != "" && !opt.NoSPICEAgent,
+	}
+}
+
+// screen is what the guest shows and what is typed and pointed with. A guest whose screen nobody can see has
+// none of it.
+func (d *definition) screen() error {
+	s, opt := &d.spec, &d.r.Options
+	if opt.VNC != "" {
+		s.Graphics = append(s.Graphics, virt.Graphics{Type: "vnc", Listen: opt.VNC})
+	}
+	if opt.SPICE != "" {
+		s.Graphics = append(s.Graphics, virt.Graphics{Type: "spice", Listen: opt.SPICE})
+	}
+	if len(s.Graphics) == 0 {
+		return nil
+	}
+	s.Video = &virt.Video{Model: d.videoModel(), RAMMiB: d.hw.VideoRAMMiB}
+	if bus := d.pointerBus(); bus != "" {
+		s.Inputs = append(s.Inputs, virt.Input{Type: "tablet", Bus: bus})
+	}
+	if bus := d.keyboardBus(); bus != "" {
+		s.Inputs = append(s.Inputs, virt.Input{Type: "keyboard", Bus: bus})
+	}
+	return nil
+}
+
+// videoModel is virtio, which falls back to VGA for a guest without a driver; POWER has plain VGA.
+func (d *definition) videoModel() string {
+	byDefault := "virtio"
+	if d.isPower() {
+		byDefault = "vga"
+	}
+	return cmp.Or(d.hw.VideoModel, byDefault)
+}
+
+// pointerBus is the bus of the tablet, whose pointer does not drift apart from the viewer's; empty for none. SPICE's
+// agent brings its own.
+func (d *definition) pointerBus() string {
+	opt := &d.r.Options
+	bus := d.hw.InputBus
+	if bus == "" && (d.hw.PointerModel != "" || cmp.Or(opt.PointerModel, "usbtablet") == "usbtablet") {
+		bus = "usb"
+	}
+	hvm := d.hw.VMMode == "" || d.hw.VMMode == "hvm"
+	ownPointer := opt.SPICE != "" && !opt.NoSPICEAgent && opt.VNC == ""
+	if !hvm || ownPointer {
+		return ""
+	}
+	return bus
+}
+
+// keyboardBus is the bus of a keyboard beside the machine's own, which aarch64 lacks; empty for none.
+func (d *definition) keyboardBus() string {
+	if d.hw.InputBus == "" && d.arch == "aarch64" {
+		return "usb"
+	}
+	return d.hw.InputBus
+}
+
+// usb turns the USB controller off that machines have by default where nothing is on it.
+func (d *definition) usb() {
+	u := &d.spec.USB
+	u.RedirectedPorts = d.hw.RedirectedPorts
+	if d.needsUSB() || d.isPower() {
+		return
+	}
+	u.Controller = cmp.Or(d.hw.USBModel, "none")
+}
+
+func (d *definition) needsUSB() bool {
+	return slices.ContainsFunc(d.spec.Disks, func(disk virt.Disk) bool { return disk.Bus == "usb" }) ||
+		slices.ContainsFunc(d.spec.Inputs, func(in virt.Input) bool { return in.Bus == "usb" })
+}
+
+// devices are those that depend on nothing but what is asked for.
+func (d *definition) devices() {
+	s, r := &d.spec, d.r
+	s.Sound, s.Watchdog, s.Mediated = d.hw.SoundModel, d.hw.Watchdog, r.Mediated
+	s.PCI = append(s.PCI, r.PCI...)
+	s.RootPorts = d.rootPorts()
+	if d.hw.RNG.Allowed {
+		s.RNG = &virt.RNG{Source: cmp.Or(r.Options.RNG, "/dev/urandom")}
+		if d.hw.RNG.Bytes > 0 {
+			s.RNG.Bytes, s.RNG.Period = d.hw.RNG.Bytes, d.hw.RNG.Period
+		}
+	}
+	if period := cmp.Or(r.Options.StatsPeriod, 10*time.Second); period > 0 {
+		s.Balloon = virt.Balloon{Period: period, AutoDeflate: true, FreePageReporting: true}
+	} else {
+		s.Balloon = virt.Balloon{None: true}
+	}
+}
+
+// rootPorts are for machines with PCI Express alone.
+func (d *definition) rootPorts() int {
+	switch {
+	case d.r.Host.Arch == "aarch64" && strings.HasPrefix(d.machine, "virt"), d.r.Host.Arch == "x86_64" && d.isQ35():
+		return d.r.Options.RootPorts
+	}
+	return 0
+}
+
+func (d *definition) tpm() error {
+	if t := d.hw.TPM; t != nil {
+		d.spec.TPM = &virt.TPM{Version: t.Version, Model: t.Model, Secret: d.r.TPMSecret}
+	}
+	return nil
+}
+
+// viommuVirtio is the first libvirt that has an IOMMU of model virtio.
+const viommuVirtio = 8_003_000
+
+// iommu is the guest's own, with which it can give devices to guests of its own.
+func (d *definition) iommu() error {
+	model := d.hw.VIOMMU
+	if model == "" {
+		return nil
+	}
+	const key = "hw:viommu_model"
+	switch {
+	case d.isX86() && !d.isQ35(), d.arch == "aarch64" && !strings.Contains(d.machine, "virt"):
+		return failed("InvalidVIOMMUMachineType", key, model, "machine type %s of architecture %s cannot have one", d.machine, d.arch)
+	case !d.isX86() && d.arch != "aarch64":
+		return failed("InvalidVIOMMUArchitecture", key, model, "architecture %s cannot have one", d.arch)
+	}
+	if model == "auto" {
+		model = d.iommuModel()
+	}
+	d.spec.IOMMU = &virt.IOMMU{Model: model}
+	if model == "intel" {
+		d.spec.IOMMU = &virt.IOMMU{Model: model, CachingMode: true, EIM: true, InterruptRemapping: true, IOTLB: true, AddressBits: 48}
+	}
+	return nil
+}
+
+func (d *definition) iommuModel() string {
+	switch library := d.r.Host.LibraryVersion; {
+	case library == 0 || library >= viommuVirtio:
+		return "virtio"
+	case d.isX86():
+		return "intel"
+	}
+	return "smmuv3"
+}
