@@ -88,7 +88,8 @@ type DiskQuota struct {
 	SizeIOPS                                   *uint64
 }
 
-// VIFQuota is quota:vif_*: averages and peaks in KiB/s, bursts in KiB; nil for not said.
+// VIFQuota is quota:vif_*: averages and peaks in KiB/s, bursts in KiB; nil for not said. A peak or a burst is there
+// only with its average.
 type VIFQuota struct {
 	InboundAverage, InboundPeak, InboundBurst    *int
 	OutboundAverage, OutboundPeak, OutboundBurst *int

@@ -131,7 +131,8 @@ func TestHardware(t *testing.T) {
 
 func TestQuotas(t *testing.T) {
 	h, err := settings("quota:cpu_shares=2048", "quota:cpu_period=25000", "quota:cpu_quota=-1", "quota:disk_read_bytes_sec=10485760000",
-		"quota:disk_write_iops_sec=0", "quota:disk_total_iops_sec_max=7", "quota:disk_size_iops_sec=4096", "quota:vif_outbound_burst=30").Hardware()
+		"quota:disk_write_iops_sec=0", "quota:disk_total_iops_sec_max=7", "quota:disk_size_iops_sec=4096",
+		"quota:vif_outbound_average=10", "quota:vif_outbound_burst=30", "quota:vif_inbound_peak=5").Hardware()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestQuotas(t *testing.T) {
 	want := nothingSaid()
 	want.CPUQuota = CPUQuota{n(2048), n(25000), n(-1)}
 	want.DiskQuota = DiskQuota{ReadBytes: u(10485760000), WriteIOPS: u(0), TotalIOPSMax: u(7), SizeIOPS: u(4096)}
-	want.VIFQuota = VIFQuota{OutboundBurst: n(30)}
+	want.VIFQuota = VIFQuota{OutboundAverage: n(10), OutboundBurst: n(30)}
 	if diff := cmp.Diff(want, h); diff != "" {
 		t.Error(diff)
 	}
@@ -175,6 +176,7 @@ func TestHardwareRefuses(t *testing.T) {
 		{[]string{"hw:mem_encryption=yes", "hw_firmware_type=uefi", "hw_machine_type=pc"}, "InvalidMachineType", "hw_machine_type", "q35"},
 		{[]string{"hw:mem_encryption=yes", "hw:mem_encryption_model=amd-sev-snp", "hw_firmware_type=uefi"}, "StatelessFirmwareRequired", "hw_firmware_stateless", ""},
 		{[]string{"hw:maxphysaddr_bits=42"}, "Invalid", "hw:maxphysaddr_bits", "emulate"},
+		{[]string{"hw_maxphysaddr_mode=emulate"}, "Invalid", "hw_maxphysaddr_mode", "hw:maxphysaddr_bits"},
 		{[]string{"hw_maxphysaddr_bits=42", "hw:maxphysaddr_mode=passthrough"}, "Invalid", "hw_maxphysaddr_bits", "emulate"},
 		{[]string{"hw_video_ram=65", "hw_video:ram_max_mb=64"}, "RequestedVRamTooHigh", "hw_video_ram", "64"},
 		{[]string{"hw_video_ram=1"}, "RequestedVRamTooHigh", "hw_video_ram", "hw_video:ram_max_mb=0"},

@@ -45,6 +45,14 @@ const (
 	ownRule
 )
 
+// FlavorValues are what the API lets a flavor say from microversion 2.86 on, as Nova does.
+func (s *Setting) FlavorValues() Values {
+	if len(s.FlavorMay.Words) > 0 {
+		return s.FlavorMay
+	}
+	return s.Values
+}
+
 // Settings lists all that Nova knows of, in the order of the documentation.
 func Settings() []Group { return groups }
 
@@ -129,12 +137,12 @@ func ofImage(name string, v Values, s Setting) *Setting {
 
 // numas is a pair that package numa reads.
 func numas(name string, v Values, s Setting) *Setting {
-	s.By = ByNUMA
+	s.By |= ByNUMA
 	return flavorAndImage(name, ownRule, v, s)
 }
 
 func numasFlavor(name string, v Values, s Setting) *Setting {
-	s.Spec, s.Values, s.By = name, v, ByNUMA
+	s.Spec, s.Values, s.By = name, v, s.By|ByNUMA
 	return &s
 }
 

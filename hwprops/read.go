@@ -14,7 +14,7 @@ func (s Source) Hardware() (Hardware, error) {
 	r := s.read()
 	var h Hardware
 	for _, part := range []func(*reader, *Hardware){
-		readMachine, readFirmware, readSecurity, readDisks, readNetwork, readDisplay, readDevices, readCPUQuota,
+		readPlacement, readMachine, readFirmware, readSecurity, readDisks, readNetwork, readDisplay, readDevices, readCPUQuota,
 		readDiskQuota, readVIFQuota, readHost, readTraits,
 	} {
 		part(r, &h)
@@ -23,6 +23,12 @@ func (s Source) Hardware() (Hardware, error) {
 		return Hardware{}, r.err
 	}
 	return h, nil
+}
+
+// readPlacement refuses words that are neither yes nor no, which package numa takes for no as Nova does.
+func readPlacement(r *reader, _ *Hardware) {
+	r.flag("hw:cpu_realtime")
+	r.flag("hw:locked_memory")
 }
 
 func readMachine(r *reader, h *Hardware) {
@@ -55,8 +61,12 @@ func readFirmware(r *reader, h *Hardware) {
 func readAddressBits(r *reader, h *Hardware) {
 	h.PhysAddrMode = r.text("hw:maxphysaddr_mode")
 	h.PhysAddrBits = r.integer("hw:maxphysaddr_bits")
-	if bits := r.get("hw:maxphysaddr_bits"); h.PhysAddrBits != 0 && h.PhysAddrMode != "emulate" {
+	mode, bits := r.get("hw:maxphysaddr_mode"), r.get("hw:maxphysaddr_bits")
+	switch emulate := h.PhysAddrMode == "emulate"; {
+	case h.PhysAddrBits != 0 && !emulate:
 		r.refuse("Invalid", bits.key, bits.value, "needs hw:maxphysaddr_mode=emulate")
+	case h.PhysAddrBits == 0 && emulate:
+		r.refuse("Invalid", mode.key, mode.value, "needs hw:maxphysaddr_bits")
 	}
 }
 
@@ -224,12 +234,20 @@ func (r *reader) notBoth(total, read, write *uint64, unit string) {
 	}
 }
 
+// readVIFQuota leaves out a peak and a burst that have no average: they say nothing without it.
 func readVIFQuota(r *reader, h *Hardware) {
-	h.VIFQuota = VIFQuota{
+	q := VIFQuota{
 		InboundAverage: r.optionalInteger("quota:vif_inbound_average"), InboundPeak: r.optionalInteger("quota:vif_inbound_peak"),
 		InboundBurst: r.optionalInteger("quota:vif_inbound_burst"), OutboundAverage: r.optionalInteger("quota:vif_outbound_average"),
 		OutboundPeak: r.optionalInteger("quota:vif_outbound_peak"), OutboundBurst: r.optionalInteger("quota:vif_outbound_burst"),
 	}
+	if q.InboundAverage == nil {
+		q.InboundPeak, q.InboundBurst = nil, nil
+	}
+	if q.OutboundAverage == nil {
+		q.OutboundPeak, q.OutboundBurst = nil, nil
+	}
+	h.VIFQuota = q
 }
 
 func readHost(r *reader, h *Hardware) {

@@ -50,7 +50,7 @@ var placement = slices.Concat([]*Setting{
 		Refused: "ImageCPUThreadPolicyForbidden: the image differs from a flavor that does not prefer; CPUThreadPolicyConfigurationInvalid: without pinned vCPUs"}),
 	numasFlavor("hw:cpu_dedicated_mask", cpus, Setting{Meaning: "the vCPUs that are pinned, for hw:cpu_policy=mixed; ^ takes away",
 		Refused: "InvalidMixedInstanceDedicatedMask: none or all of the vCPUs; RequiredMixedInstancePolicy: another policy; RequiredMixedOrRealtimeCPUMask: with a realtime mask too"}),
-	numasFlavor("hw:cpu_realtime", yesOrNo(), Setting{Default: "no", Meaning: "vCPUs run under the host's real-time scheduler",
+	numasFlavor("hw:cpu_realtime", yesOrNo(), Setting{By: ByHardware, Default: "no", Meaning: "vCPUs run under the host's real-time scheduler",
 		Refused: "RealtimeConfigurationInvalid: without pinned vCPUs"}),
 	numas("cpu_realtime_mask", cpus, Setting{Meaning: "the vCPUs that run in real time; ^ takes away; the image's goes first",
 		Refused: "RealtimeMaskNotFoundOrInvalid: none of the vCPUs, or all of them where the emulator has no CPU of its own"}),
@@ -65,7 +65,7 @@ var placement = slices.Concat([]*Setting{
 	numas("mem_page_size", matching(`large|small|any|[0-9]+(?:[kKMGT]i?)?(?:b|bit|B)?`, "large, small, any or a size"), Setting{
 		Class: "MemoryPageSizeInvalid", Meaning: "the size of the memory's pages; a number alone is KiB",
 		Refused: "MemoryPageSizeForbidden: the image says it and the flavor says neither large nor any"}),
-	numas("locked_memory", yesOrNo(), Setting{Default: "no", Meaning: "the memory is never swapped",
+	numas("locked_memory", yesOrNo(), Setting{By: ByHardware, Default: "no", Meaning: "the memory is never swapped",
 		Refused: "LockMemoryForbidden: without hw:mem_page_size; FlavorImageLockedMemoryConflict: flavor and image differ"}),
 	flavorAndImage("pci_numa_affinity_policy", mustAgree, words("required", "preferred", "legacy", "socket"), Setting{Class: "InvalidPCINUMAAffinity",
 		Default: "that of the alias or port, else legacy", Meaning: "how near the host's PCI devices must be to the guest's CPUs", differ: "ImagePCINUMAPolicyForbidden"}),
@@ -111,7 +111,7 @@ var machine = []*Setting{
 	ofImage("img_hv_type", words("kvm", "qemu").inAnyCase(nil), Setting{Older: []string{"hypervisor_type"}, Class: "InvalidHypervisorVirtType",
 		Meaning: "the hypervisor that the image was made for"}),
 	ofImage("os_type", words("linux", "windows").inAnyCase(nil), Setting{Meaning: "the guest's system: Windows gets a clock in local time and Hyper-V's enlightenments"}),
-	ofImage("os_distro", oneLine, Setting{Older: []string{"vmware_ostype"}, Meaning: "the guest's distribution, in the metadata of the domain"}),
+	ofImage("os_distro", oneLine, Setting{Older: []string{"vmware_ostype"}, Meaning: "the guest's distribution"}),
 	ofImage("os_command_line", line(4095), Setting{Meaning: "the command line of a kernel that is booted directly"}),
 	ofImage("os_admin_user", oneLine, Setting{Default: "root, or Administrator on Windows", Meaning: "whose password is set through the guest agent"}),
 }
@@ -129,12 +129,13 @@ var security = []*Setting{
 	ofFlavor("hw:tpm_secret_security", words("user", "host", "deployment"), Setting{Default: "user", Meaning: "who may read the key of the TPM's state"}),
 	flavorAndImage("mem_encryption", mustAgree, yesOrNo(), Setting{By: ByNUMA | ByHardware, Default: "no", Meaning: "the memory is encrypted (AMD SEV)",
 		Refused: "FlavorImageConflict: hw_firmware_type is not uefi; InvalidMachineType: hw_machine_type is not a q35"}),
-	flavorAndImage("mem_encryption_model", mustAgree, words("amd-sev", "amd-sev-es", "amd-sev-snp"), Setting{Default: "amd-sev",
+	flavorAndImage("mem_encryption_model", mustAgree, words("amd-sev", "amd-sev-es", "amd-sev-snp"), Setting{By: ByNUMA | ByHardware, Default: "amd-sev",
 		Meaning: "how it is encrypted; says nothing without hw:mem_encryption", Refused: "StatelessFirmwareRequired: amd-sev-snp without hw_firmware_stateless"}),
 	{Spec: "hw:hide_hypervisor_id", Property: "img_hide_hypervisor_id", Values: yesOrNo(), By: ByHardware, both: either, Default: "no",
-		Meaning: "the guest is not told that it is one; either may say it"},
+		Meaning: "the guest is not told that it is one"},
 	ofFlavor("hide_hypervisor_id", yesOrNo(), Setting{Default: "no", Meaning: "the older name of hw:hide_hypervisor_id"}),
-	flavorAndImage("maxphysaddr_mode", mustAgree, words("passthrough", "emulate"), Setting{Default: "the hypervisor's", Meaning: "how many address bits the guest's CPUs have: the host's, or a number"}),
+	flavorAndImage("maxphysaddr_mode", mustAgree, words("passthrough", "emulate"), Setting{Default: "the hypervisor's", Meaning: "how many address bits the guest's CPUs have: the host's, or a number",
+		Refused: "Invalid: emulate without hw:maxphysaddr_bits"}),
 	flavorAndImage("maxphysaddr_bits", flavorFirst, atLeast(0), Setting{Meaning: "the number, for emulate", Refused: "Invalid: without hw:maxphysaddr_mode=emulate"}),
 }
 
@@ -226,8 +227,9 @@ func quotas() []*Setting {
 	list = append(list, ofFlavor("quota:disk_size_iops_sec", atLeast(0), Setting{Default: "none", Meaning: "the bytes that count as one request; Nova has it for volumes only"}))
 	for _, way := range []string{"inbound", "outbound"} {
 		for _, what := range []string{"average", "peak", "burst"} {
-			list = append(list, ofFlavor("quota:vif_"+way+"_"+what, atLeast(0), Setting{Default: "no limit",
-				Meaning: "the " + what + " of " + way + " traffic of each interface, in KiB" + map[bool]string{true: "", false: " a second"}[what == "burst"]}))
+			meaning := "the " + what + " of " + way + " traffic of each interface, in " + map[string]string{
+				"average": "KiB a second", "peak": "KiB a second; nothing without an average", "burst": "KiB; nothing without an average"}[what]
+			list = append(list, ofFlavor("quota:vif_"+way+"_"+what, atLeast(0), Setting{Default: "no limit", Meaning: meaning}))
 		}
 	}
 	return list

@@ -81,8 +81,8 @@ func (r Request) LockedMemory() (locked, set bool, err error) {
 		return false, false, failed("FlavorImageLockedMemoryConflict", "hw_locked_memory", image, "the flavor says hw:locked_memory=%s", flavor)
 	}
 	locked = isTrue(flavor) || isTrue(image)
-	if encrypted {
-		// Encrypted memory cannot be moved, so it is locked whatever is said.
+	if flavorModel, imageModel := r.pair("mem_encryption_model"); encrypted && flavorModel != "amd-sev-snp" && imageModel != "amd-sev-snp" {
+		// Memory that is encrypted so cannot be moved, and is locked whatever is said.
 		return true, true, nil
 	}
 	pageFlavor, pageImage := r.pair("mem_page_size")

@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"compute": {"guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "hwprops"},
 	// Edges talk and remember; never with each other.
 	"store": {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
-	"api":   {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
+	"api":   {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity", "hwprops"},
 	"nova":  {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive"},
 	// Wiring and the tests that cross packages see everything.
 	"plan": {"..."},
