@@ -46,6 +46,9 @@ type Source struct {
 	Network *NetworkSource
 }
 
+// Empty says whether there is no medium in the drive.
+func (s Source) Empty() bool { return s.File == "" && s.Device == "" && s.Network == nil }
+
 // NetworkSource is a drive that the hypervisor itself reaches over the network.
 type NetworkSource struct {
 	Protocol string // rbd, iscsi, nbd

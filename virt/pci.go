@@ -1,9 +1,6 @@
 package virt
 
-import (
-	"context"
-	"regexp"
-)
+import "context"
 
 // PCILister is the ability to tell of the host's PCI devices and of the guests that have some.
 // EventHostDevices says that devices came or went.
@@ -28,21 +25,4 @@ type HostPCI struct {
 	VDPA      bool   // of a virtual function: it is a vDPA device
 	Driver    string // of the host's kernel; empty for none
 	Netdev    string // network interface that the host's kernel has for it; empty for none
-}
-
-var pciAddress = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
-
-// validatePCI checks the devices of the host that a guest gets.
-func (s Spec) validatePCI() error {
-	seen := map[string]bool{}
-	for _, d := range s.PCI {
-		switch {
-		case !pciAddress.MatchString(d.Address):
-			return invalid("PCI device %q is no address such as 0000:81:00.0", d.Address)
-		case seen[d.Address]:
-			return invalid("PCI device %s is named twice", d.Address)
-		}
-		seen[d.Address] = true
-	}
-	return nil
 }

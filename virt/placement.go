@@ -47,6 +47,9 @@ func (s Spec) validatePlacement() error {
 	if !p.Realtime.SubsetOf(all) {
 		return invalid("real-time vCPUs %v of a guest with %d", p.Realtime, s.VCPUs)
 	}
+	if p.RealtimePriority < 0 || p.RealtimePriority > 99 {
+		return invalid("real-time priority %d is not from 1 to 99", p.RealtimePriority)
+	}
 	if len(p.Cells) == 0 {
 		return nil
 	}

@@ -2,6 +2,7 @@ package virt
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -11,21 +12,24 @@ import (
 )
 
 var (
-	uuidForm    = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-	nameForm    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
-	machineForm = regexp.MustCompile(`^[A-Za-z0-9_.+-]+$`)
-	serialForm  = regexp.MustCompile(`^[A-Za-z0-9_.+-]*$`)
-	targetForm  = regexp.MustCompile(`^[a-z]{3,5}$`)
+	uuidForm  = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	nameForm  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
+	wordForm  = regexp.MustCompile(`^[A-Za-z0-9_.+-]+$`) // machine types, models, features
+	aliasForm = regexp.MustCompile(`^ua-[A-Za-z0-9_-]{1,124}$`)
+	pciForm   = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
+	hostForm  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
 )
 
-// targetPrefix is how the names of the drives on a bus begin.
-var targetPrefix = map[string]string{"virtio": "vd", "ide": "hd", "sata": "sd", "scsi": "sd"}
-
 // Validate says whether the Spec contradicts itself. It looks at nothing outside it: whether the files
-// exist and whether this hypervisor can do it is the driver's to find out. Every driver's Create calls
-// it first, so that all refuse the same. The error is of kind ErrInvalid and names the field.
+// exist and whether this hypervisor can do it is the driver's to find out. The error is of kind ErrInvalid
+// and names the field.
 func (s Spec) Validate() error {
-	checks := []func() error{s.validateIdentity, s.validateCPU, s.validatePlacement, s.validateDisks, s.validateDevices, s.validatePCI}
+	checks := []func() error{
+		s.validateIdentity, s.validateCPU, s.validateMemory, s.validatePlacement, s.validateFirmware, s.validateBoot,
+		s.validateFeatures, s.validateEncryption, s.validateDisks, s.validateNICs, s.validateBootOrder, s.validateShares,
+		s.validateSerial, s.validateScreen, s.validateUSB, s.validateTPM, s.validateHostDevices, s.validateIOMMU,
+		s.validateDevices, s.validateAliases, s.validateMetadata,
+	}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err
@@ -34,8 +38,15 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
+// ValidateForCreate is Validate for a guest that is about to be made: of its disks everything has to be
+// known. Every driver's Create calls it first, so that all refuse the same.
+func (s Spec) ValidateForCreate() error {
+	for _, d := range s.Disks {
+		if d.Unstated {
+			return invalid("disk %s: the chain below it is not stated", d.Target)
+		}
+	}
+	return s.Validate()
 }
 
 func (s Spec) validateIdentity() error {
@@ -44,139 +55,147 @@ func (s Spec) validateIdentity() error {
 		return invalid("ID %q is not a UUID in lower case", s.ID)
 	case !nameForm.MatchString(s.Name):
 		return invalid("name %q is not 1 to 64 of [A-Za-z0-9_.-], beginning with a letter, a digit or _", s.Name)
-	case s.VirtType != "kvm" && s.VirtType != "qemu":
-		return invalid("virt type %q is not kvm or qemu", s.VirtType)
-	case !machineForm.MatchString(s.Arch):
+	case !wordForm.MatchString(s.Arch):
 		return invalid("arch %q", s.Arch)
-	case !machineForm.MatchString(s.Machine):
+	case !wordForm.MatchString(s.Machine):
 		return invalid("machine %q", s.Machine)
-	case s.Metadata.RootType != "" && s.Metadata.RootType != "image" && s.Metadata.RootType != "volume":
-		return invalid("metadata root type %q is not image or volume", s.Metadata.RootType)
 	}
-	return nil
+	return first(oneOf("virt type", s.VirtType, "kvm", "qemu"), optionalPath("emulator", s.Emulator))
 }
 
-func (s Spec) validateCPU() error {
-	c := s.CPU
-	switch {
-	case s.VCPUs < 1:
-		return invalid("%d vCPUs", s.VCPUs)
-	case s.MemoryMiB < 1:
-		return invalid("no memory")
-	case !slices.Contains([]string{"host-model", "host-passthrough", "maximum", "custom", "none"}, c.Mode):
-		return invalid("CPU mode %q is not host-model, host-passthrough, maximum, custom or none", c.Mode)
-	case c.Mode == "custom" && !machineForm.MatchString(c.Model):
-		return invalid("CPU mode custom with model %q", c.Model)
-	case c.Mode != "custom" && c.Model != "":
-		return invalid("CPU model %q with mode %s, which takes none", c.Model, c.Mode)
-	case c.Sockets < 1 || c.Cores < 1 || c.Threads < 1 || c.Sockets*c.Cores*c.Threads != s.VCPUs:
-		return invalid("CPU topology of %d sockets, %d cores and %d threads is not %d vCPUs", c.Sockets, c.Cores, c.Threads, s.VCPUs)
-	}
-	return nil
+func (s Spec) validateMetadata() error {
+	return oneOf("metadata root type", s.Metadata.RootType, "", "image", "volume")
 }
 
-func (s Spec) validateDisks() error {
-	targets, boots, paths := map[string]bool{}, map[int]bool{}, map[string]bool{}
-	for _, d := range s.Disks {
-		if err := d.validate(); err != nil {
-			return err
-		}
+// validateAliases checks the users' names for devices, which a guest's devices share.
+func (s Spec) validateAliases() error {
+	seen := map[string]bool{}
+	take := func(what, alias string) error {
 		switch {
-		case targets[d.Target]:
-			return invalid("two disks with target %s", d.Target)
-		case d.Boot > 0 && boots[d.Boot]:
-			return invalid("two disks with boot position %d", d.Boot)
-		case d.Path() != "" && paths[d.Path()]:
-			return invalid("disk %s: its file is another disk's too", d.Target)
+		case alias == "":
+			return nil
+		case !aliasForm.MatchString(alias):
+			return invalid("%s: alias %q is not ua- and letters, digits, - and _", what, alias)
+		case seen[alias]:
+			return invalid("%s: alias %s is another device's too", what, alias)
 		}
-		targets[d.Target], boots[d.Boot], paths[d.Path()] = true, true, true
+		seen[alias] = true
+		return nil
+	}
+	for _, d := range s.Disks {
+		if err := take("disk "+d.Target, d.Alias); err != nil {
+			return err
+		}
+	}
+	for _, n := range s.NICs {
+		if err := take("NIC "+n.MAC, n.Alias); err != nil {
+			return err
+		}
+	}
+	for _, p := range s.PCI {
+		if err := take("PCI device "+p.Address, p.Alias); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (d Disk) validate() error {
-	prefix, known := targetPrefix[d.Bus]
+// isX86 and isPCIe say what a guest's board is like. Nova tells boards with PCI Express by the same words.
+func (s Spec) isX86() bool { return s.Arch == "x86_64" || s.Arch == "i686" }
+
+func (s Spec) isQ35() bool { return s.isX86() && strings.Contains(s.Machine, "q35") }
+
+func (s Spec) isPCIe() bool {
+	return s.isQ35() || s.Arch == "aarch64" && strings.HasPrefix(s.Machine, "virt")
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
+}
+
+// first returns the first error that is one.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oneOf refuses a word that is not in the list. An empty word is one that was left out.
+func oneOf(what, word string, list ...string) error {
+	if slices.Contains(list, word) {
+		return nil
+	}
+	return invalid("%s %q is not one of %s", what, word, strings.TrimPrefix(strings.Join(list, ", "), ", "))
+}
+
+func within(what string, n, low, high int) error {
+	if n < low || n > high {
+		return invalid("%s %d is not from %d to %d", what, n, low, high)
+	}
+	return nil
+}
+
+func optionalUUID(what, id string) error {
+	if id != "" && !uuidForm.MatchString(id) {
+		return invalid("%s %q is not a UUID in lower case", what, id)
+	}
+	return nil
+}
+
+func validateUUID(what, id string) error {
+	if id == "" {
+		return invalid("%s: no UUID", what)
+	}
+	return optionalUUID(what, id)
+}
+
+// validateIP takes an address that a server can listen on.
+func validateIP(what, address string) error {
+	if ip, err := netip.ParseAddr(address); err != nil || ip.Zone() != "" {
+		return invalid("%s %q is not an IP address", what, address)
+	}
+	return nil
+}
+
+// validateHost takes an IP address or a name.
+func validateHost(what, host string) error {
+	if net.ParseIP(host) == nil && !hostForm.MatchString(host) {
+		return invalid("%s %q is not an IP address or a host's name", what, host)
+	}
+	return nil
+}
+
+// maxText is how long a name in a Spec can be, in bytes; Linux takes no longer path.
+const maxText = 4096
+
+// validateText refuses what a domain definition cannot hold.
+func validateText(what, text string) error {
+	control := func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == 0xfffe || r == 0xffff }
 	switch {
-	case !targetForm.MatchString(d.Target):
-		return invalid("disk target %q", d.Target)
-	case !known:
-		return invalid("disk %s: bus %q is not virtio, ide, sata or scsi", d.Target, d.Bus)
-	case !strings.HasPrefix(d.Target, prefix):
-		return invalid("disk %s: targets on bus %s begin with %s", d.Target, d.Bus, prefix)
-	case d.Kind == "cdrom" && d.Bus == "virtio":
-		return invalid("disk %s: a CD-ROM cannot be on bus virtio", d.Target)
-	case !serialForm.MatchString(d.Serial):
-		return invalid("disk %s: serial %q has other characters than [A-Za-z0-9_.+-]", d.Target, d.Serial)
-	case d.Boot < 0:
-		return invalid("disk %s: boot position %d", d.Target, d.Boot)
-	}
-	if err := d.validateModes(); err != nil {
-		return err
-	}
-	return d.validateFiles()
-}
-
-func (d Disk) validateModes() error {
-	switch {
-	case !slices.Contains([]string{"", "none", "writeback", "writethrough", "directsync", "unsafe"}, d.Cache):
-		return invalid("disk %s: cache mode %q", d.Target, d.Cache)
-	case !slices.Contains([]string{"", "native", "threads", "io_uring"}, d.IO):
-		return invalid("disk %s: I/O mode %q", d.Target, d.IO)
-	case d.IO == "native" && d.Cache != "none" && d.Cache != "directsync":
-		return invalid("disk %s: I/O mode native needs cache mode none or directsync", d.Target)
+	case text == "":
+		return invalid("%s is empty", what)
+	case len(text) > maxText:
+		return invalid("%s has %d bytes, the most is %d", what, len(text), maxText)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, control):
+		return invalid("%s %q has characters that no domain definition can hold", what, text)
 	}
 	return nil
 }
 
-func (d Disk) validateFiles() error {
-	if d.Format == "raw" && len(d.Backing) > 0 {
-		return invalid("disk %s: a raw image has no backing file", d.Target)
-	}
-	for _, layer := range append([]Backing{{d.Path(), d.Format}}, d.Backing...) {
-		if layer.Format != "qcow2" && layer.Format != "raw" {
-			return invalid("disk %s: format %q is not qcow2 or raw", d.Target, layer.Format)
-		}
-		if err := validatePath("disk "+d.Target, layer.Path); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s Spec) validateDevices() error {
-	paths := map[string]string{"emulator": s.Emulator, "console log": s.ConsoleLog()}
-	for field, path := range paths {
-		if path == "" {
-			continue
-		}
-		if err := validatePath(field, path); err != nil {
-			return err
-		}
-	}
-	if s.RNG != nil {
-		if err := validatePath("random number source", s.RNG.Source); err != nil {
-			return err
-		}
-	}
-	for _, g := range s.Graphics {
-		if _, err := netip.ParseAddr(g.Listen); err != nil {
-			return invalid("%s listen address %q", g.Type, g.Listen)
-		}
-	}
-	if s.Balloon.Period < 0 {
-		return invalid("balloon period %v", s.Balloon.Period)
-	}
-	return nil
-}
-
-// validatePath refuses what a domain definition cannot hold or would take for a relative path.
+// validatePath refuses also what would be taken for a relative path.
 func validatePath(field, path string) error {
-	control := func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffe || r == 0xffff }
-	switch {
-	case !filepath.IsAbs(path):
-		return invalid("%s: path %q is not absolute", field, path)
-	case !utf8.ValidString(path) || strings.ContainsFunc(path, control):
-		return invalid("%s: path %q has characters that no domain definition can hold", field, path)
+	if !filepath.IsAbs(path) {
+		return invalid("%s: path %.100q is not absolute", field, path)
 	}
-	return nil
+	return validateText(field+": path", path)
+}
+
+func optionalPath(field, path string) error {
+	if path == "" {
+		return nil
+	}
+	return validatePath(field, path)
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"compute-agent/virt"
@@ -19,8 +18,16 @@ type diskSize struct{ capacity, allocated uint64 }
 // inspectFiles looks for the files of a Spec, as QEMU does when it opens them, and returns the
 // sizes of its disks.
 func inspectFiles(spec virt.Spec) ([]diskSize, error) {
+	for _, p := range spec.Paths() {
+		if _, err := os.Stat(p.Path); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", virt.ErrInvalid, p.Field, err)
+		}
+	}
 	sizes := make([]diskSize, len(spec.Disks))
 	for i, d := range spec.Disks {
+		if d.Path() == "" {
+			continue
+		}
 		size, err := inspectImage(d.Path(), d.Format)
 		if err != nil {
 			return nil, fmt.Errorf("%w: disk %s: %w", virt.ErrInvalid, d.Target, err)
@@ -30,21 +37,6 @@ func inspectFiles(spec virt.Spec) ([]diskSize, error) {
 			if _, err := inspectImage(b.Path, b.Format); err != nil {
 				return nil, fmt.Errorf("%w: backing file of disk %s: %w", virt.ErrInvalid, d.Target, err)
 			}
-		}
-	}
-	others := map[string]string{"emulator": spec.Emulator}
-	if spec.RNG != nil {
-		others["random number source"] = spec.RNG.Source
-	}
-	if log := spec.ConsoleLog(); log != "" {
-		others["directory of the console log"] = filepath.Dir(log)
-	}
-	for what, path := range others {
-		if path == "" {
-			continue
-		}
-		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", virt.ErrInvalid, what, err)
 		}
 	}
 	return sizes, nil
@@ -156,7 +148,7 @@ func (h *Hypervisor) admit(s virt.Spec) error {
 func (h *Hypervisor) lockDisks(s virt.Spec) error {
 	for _, d := range s.Disks {
 		for _, other := range h.guests {
-			if !d.Removable() && other.alive() && other.spec.ID != s.ID && other.writes(d.Path()) {
+			if other.alive() && other.spec.ID != s.ID && other.locks(d) {
 				return fmt.Errorf("%w: disk %s: guest %s has its file open", virt.ErrBusy, d.Target, other.spec.ID)
 			}
 		}

@@ -94,5 +94,5 @@ func (h *Hypervisor) Spec(id string) (virt.Spec, error) {
 	if err != nil {
 		return virt.Spec{}, err
 	}
-	return copySpec(g.spec), nil
+	return g.spec.Clone(), nil
 }

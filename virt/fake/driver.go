@@ -141,7 +141,7 @@ func (d *Driver) describe() virt.Host {
 // Create implements virt.Driver.
 func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 	return d.call(ctx, "Create", "create guest", spec.ID, func() error {
-		if err := spec.Validate(); err != nil {
+		if err := spec.ValidateForCreate(); err != nil {
 			return err
 		}
 		disks, err := inspectFiles(spec)
@@ -165,7 +165,7 @@ func (d *Driver) create(spec virt.Spec, disks []diskSize) error {
 	if err := d.hv.lockDisks(spec); err != nil {
 		return err
 	}
-	g := &guest{spec: copySpec(spec), disks: disks, changed: make(chan struct{})}
+	g := &guest{spec: spec.Clone(), disks: disks, changed: make(chan struct{})}
 	if err := g.print(""); err != nil {
 		return err
 	}

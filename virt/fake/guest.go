@@ -28,9 +28,19 @@ func (g *guest) alive() bool {
 	return g.state == virt.PowerRunning || g.state == virt.PowerPaused || g.state == virt.PowerSuspended
 }
 
-// writes says whether the guest has a file as a disk that it can write to.
-func (g *guest) writes(path string) bool {
-	return slices.ContainsFunc(g.spec.Disks, func(d virt.Disk) bool { return d.Path() == path && !d.Removable() })
+// locks says whether the guest has a drive's file open so that no other can.
+func (g *guest) locks(drive virt.Disk) bool {
+	return slices.ContainsFunc(g.spec.Disks, func(d virt.Disk) bool { return d.Path() == drive.Path() && d.Path() != "" && excludes(d, drive) })
+}
+
+// excludes says whether QEMU's locks keep two drives from having one file: one writes it, and one does not
+// share it.
+func excludes(a, b virt.Disk) bool {
+	switch {
+	case a.Removable(), b.Removable(), a.ReadOnly && b.ReadOnly:
+		return false
+	}
+	return !a.Shared || !b.Shared
 }
 
 // announce wakes those who wait for the guest to change.
@@ -113,24 +123,4 @@ func (g *guest) diskStats(d virt.Disk, size diskSize, ran time.Duration) virt.Di
 		stats.WriteBytes = stats.WriteRequests * block
 	}
 	return stats
-}
-
-// copySpec returns a Spec that shares no memory with s.
-func copySpec(s virt.Spec) virt.Spec {
-	s.Disks = slices.Clone(s.Disks)
-	for i := range s.Disks {
-		s.Disks[i].Backing = slices.Clone(s.Disks[i].Backing)
-	}
-	s.PCI = slices.Clone(s.PCI)
-	s.Graphics, s.Serial = slices.Clone(s.Graphics), slices.Clone(s.Serial)
-	if s.RNG != nil {
-		rng := *s.RNG
-		s.RNG = &rng
-	}
-	if s.Placement != nil {
-		place := *s.Placement
-		place.VCPUs, place.Cells = slices.Clone(place.VCPUs), slices.Clone(place.Cells)
-		s.Placement = &place
-	}
-	return s
 }

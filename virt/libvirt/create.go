@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	lv "libvirt.org/go/libvirt"
@@ -22,6 +21,9 @@ const undefineFlags = lv.DOMAIN_UNDEFINE_MANAGED_SAVE | lv.DOMAIN_UNDEFINE_SNAPS
 // Create implements virt.Driver.
 func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 	const op = "create guest"
+	if err := spec.ValidateForCreate(); err != nil {
+		return failure(op, spec.ID, err)
+	}
 	text, err := Render(spec)
 	if err != nil {
 		return failure(op, spec.ID, err)
@@ -144,27 +146,9 @@ func kill(dom *lv.Domain) (killed bool, err error) {
 // checkFiles fails with ErrInvalid when a file that the Spec names is not there. libvirt would find out
 // later and say so in many ways.
 func checkFiles(s *virt.Spec) error {
-	var paths []string
-	for _, disk := range s.Disks {
-		if path := disk.Path(); path != "" {
-			paths = append(paths, path)
-		}
-		for _, layer := range disk.Backing {
-			paths = append(paths, layer.Path)
-		}
-	}
-	if log := s.ConsoleLog(); log != "" {
-		paths = append(paths, filepath.Dir(log))
-	}
-	if s.Emulator != "" {
-		paths = append(paths, s.Emulator)
-	}
-	if s.RNG != nil {
-		paths = append(paths, s.RNG.Source)
-	}
-	for _, path := range paths {
-		if _, err := os.Stat(path); err != nil {
-			return fmt.Errorf("%w: %w", virt.ErrInvalid, err)
+	for _, p := range s.Paths() {
+		if _, err := os.Stat(p.Path); err != nil {
+			return fmt.Errorf("%w: %s: %w", virt.ErrInvalid, p.Field, err)
 		}
 	}
 	return nil

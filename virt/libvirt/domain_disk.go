@@ -1,24 +1,12 @@
 package libvirt
 
 import (
-	"slices"
+	"strconv"
 
 	"libvirt.org/go/libvirtxml"
 
 	"compute-agent/virt"
 )
-
-// renderControllers gives SCSI drives a virtio controller. libvirt would add one that few guests have a
-// driver for.
-func renderControllers(d *libvirtxml.Domain, s *virt.Spec) {
-	if !slices.ContainsFunc(s.Disks, func(disk virt.Disk) bool { return disk.Bus == "scsi" }) {
-		return
-	}
-	index := uint(0)
-	d.Devices.Controllers = append(d.Devices.Controllers, libvirtxml.DomainController{
-		Type: "scsi", Index: &index, Model: "virtio-scsi",
-	})
-}
 
 func renderDisks(d *libvirtxml.Domain, s *virt.Spec) {
 	for i := range s.Disks {
@@ -30,34 +18,100 @@ func renderDisks(d *libvirtxml.Domain, s *virt.Spec) {
 // QEMU reads a format or a backing file's name out of bytes that a user has written.
 func renderDisk(disk *virt.Disk) libvirtxml.DomainDisk {
 	out := libvirtxml.DomainDisk{
-		Device: "disk",
-		Driver: &libvirtxml.DomainDiskDriver{
-			Name: "qemu", Type: disk.Format, Cache: disk.Cache, IO: disk.IO,
-		},
-		Source:       renderSource(&disk.Source),
-		BackingStore: backingChain(disk.Backing),
+		Device:       orElse(disk.Kind, "disk"),
+		Driver:       diskDriver(disk),
+		Source:       diskSource(&disk.Source),
+		Auth:         diskAuth(disk.Source.Network),
+		BackingStore: backingChain(disk),
 		Target:       &libvirtxml.DomainDiskTarget{Dev: disk.Target, Bus: disk.Bus},
 		Serial:       disk.Serial,
-	}
-	if disk.Kind != "" {
-		out.Device = disk.Kind
+		WWN:          disk.WWN,
+		IOTune:       diskTune(&disk.Tune),
+		Alias:        alias(disk.Alias),
+		Boot:         bootOrder(disk.Boot),
 	}
 	if disk.Kind == "cdrom" || disk.ReadOnly {
 		out.ReadOnly = &libvirtxml.DomainDiskReadOnly{}
 	}
-	if disk.Boot > 0 {
-		out.Boot = &libvirtxml.DomainDeviceBoot{Order: uint(disk.Boot)}
+	if disk.Shared {
+		out.Shareable = &libvirtxml.DomainDiskShareable{}
+	}
+	if b := disk.BlockIO; b != (virt.BlockIO{}) {
+		out.BlockIO = &libvirtxml.DomainDiskBlockIO{LogicalBlockSize: uint(b.Logical), PhysicalBlockSize: uint(b.Physical)}
+	}
+	if disk.Unit != nil {
+		out.Address = &libvirtxml.DomainAddress{Drive: &libvirtxml.DomainAddressDrive{
+			Controller: new(uint(0)), Unit: new(uint(*disk.Unit)),
+		}}
+	}
+	if disk.Key != nil {
+		out.Encryption = &libvirtxml.DomainDiskEncryption{
+			Format: disk.Key.Format, Secrets: []libvirtxml.DomainDiskSecret{{Type: "passphrase", UUID: disk.Key.Secret}},
+		}
 	}
 	return out
 }
 
-// backingChain ends in an empty element, which tells libvirt that there is nothing further below.
-func backingChain(layers []virt.Backing) *libvirtxml.DomainDiskBackingStore {
+func diskDriver(disk *virt.Disk) *libvirtxml.DomainDiskDriver {
+	driver := &libvirtxml.DomainDiskDriver{
+		Name: "qemu", Type: disk.Format, Cache: disk.Cache, IO: disk.IO, Discard: disk.Discard, DetectZeros: disk.DetectZeroes,
+	}
+	if disk.Packed {
+		driver.Packed = "on"
+	}
+	return driver
+}
+
+// diskSource says where a drive's contents are. An empty drive is of type file with no name.
+func diskSource(s *virt.Source) *libvirtxml.DomainDiskSource {
+	switch {
+	case s.Device != "":
+		return &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: s.Device}}
+	case s.Network != nil:
+		return &libvirtxml.DomainDiskSource{Network: networkSource(s.Network)}
+	}
+	return fileSource(s.File)
+}
+
+func fileSource(path string) *libvirtxml.DomainDiskSource {
+	return &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: path}}
+}
+
+func networkSource(n *virt.NetworkSource) *libvirtxml.DomainDiskSourceNetwork {
+	out := &libvirtxml.DomainDiskSourceNetwork{Protocol: n.Protocol, Name: n.Name}
+	for _, h := range n.Hosts {
+		host := libvirtxml.DomainDiskSourceHost{Name: h.Host}
+		if h.Port > 0 {
+			host.Port = strconv.Itoa(h.Port)
+		}
+		out.Hosts = append(out.Hosts, host)
+	}
+	if n.Initiator != "" {
+		out.Initiator = &libvirtxml.DomainDiskSourceNetworkInitiator{IQN: &libvirtxml.DomainDiskSourceNetworkIQN{Name: n.Initiator}}
+	}
+	return out
+}
+
+func diskAuth(n *virt.NetworkSource) *libvirtxml.DomainDiskAuth {
+	if n == nil || n.Auth == nil {
+		return nil
+	}
+	return &libvirtxml.DomainDiskAuth{
+		Username: n.Auth.User, Secret: &libvirtxml.DomainDiskSecret{Type: n.Auth.Type, UUID: n.Auth.UUID},
+	}
+}
+
+// backingChain ends in an empty element, which tells libvirt that there is nothing further below. Nil lets
+// libvirt read the chain out of the image.
+func backingChain(disk *virt.Disk) *libvirtxml.DomainDiskBackingStore {
+	if disk.Unstated || disk.Source.Empty() {
+		return nil
+	}
 	chain := &libvirtxml.DomainDiskBackingStore{}
-	for i := len(layers) - 1; i >= 0; i-- {
+	for i := len(disk.Backing) - 1; i >= 0; i-- {
 		chain = &libvirtxml.DomainDiskBackingStore{
-			Format:       &libvirtxml.DomainDiskFormat{Type: layers[i].Format},
-			Source:       sharedSource(layers[i].Path),
+			Format:       &libvirtxml.DomainDiskFormat{Type: disk.Backing[i].Format},
+			Source:       sharedSource(disk.Backing[i].Path),
 			BackingStore: chain,
 		}
 	}
@@ -72,17 +126,15 @@ func sharedSource(path string) *libvirtxml.DomainDiskSource {
 	return source
 }
 
-// renderSource says where a drive's contents are.
-func renderSource(s *virt.Source) *libvirtxml.DomainDiskSource {
-	switch {
-	case s.File != "":
-		return fileSource(s.File)
-	case s.Device != "":
-		return &libvirtxml.DomainDiskSource{Block: &libvirtxml.DomainDiskSourceBlock{Dev: s.Device}}
+func diskTune(t *virt.DiskTune) *libvirtxml.DomainDiskIOTune {
+	if (*t == virt.DiskTune{}) {
+		return nil
 	}
-	return nil
-}
-
-func fileSource(path string) *libvirtxml.DomainDiskSource {
-	return &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: path}}
+	return &libvirtxml.DomainDiskIOTune{
+		TotalBytesSec: t.TotalBytes, ReadBytesSec: t.ReadBytes, WriteBytesSec: t.WriteBytes,
+		TotalIopsSec: t.TotalIOPS, ReadIopsSec: t.ReadIOPS, WriteIopsSec: t.WriteIOPS,
+		TotalBytesSecMax: t.TotalBytesMax, ReadBytesSecMax: t.ReadBytesMax, WriteBytesSecMax: t.WriteBytesMax,
+		TotalIopsSecMax: t.TotalIOPSMax, ReadIopsSecMax: t.ReadIOPSMax, WriteIopsSecMax: t.WriteIOPSMax,
+		SizeIopsSec: t.SizeIOPS,
+	}
 }

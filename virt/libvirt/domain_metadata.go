@@ -22,6 +22,7 @@ type novaInstance struct {
 	Flavor    novaFlavor `xml:"nova:flavor"`
 	Owner     *novaOwner `xml:"nova:owner"`
 	Root      *novaRoot  `xml:"nova:root"`
+	Ports     []novaPort `xml:"nova:ports>nova:port"`
 }
 
 type novaText struct {
@@ -53,6 +54,17 @@ type novaRoot struct {
 	UUID string `xml:"uuid,attr"`
 }
 
+type novaPort struct {
+	UUID string        `xml:"uuid,attr"`
+	IPs  []novaAddress `xml:"nova:ip"`
+}
+
+type novaAddress struct {
+	Type    string `xml:"type,attr"`
+	Address string `xml:"address,attr"`
+	Version int    `xml:"ipVersion,attr"`
+}
+
 // novaMetadata returns the content of the domain's metadata element.
 func novaMetadata(m virt.Metadata) (string, error) {
 	instance := novaInstance{
@@ -75,6 +87,13 @@ func novaMetadata(m virt.Metadata) (string, error) {
 	}
 	if m.RootType != "" {
 		instance.Root = &novaRoot{m.RootType, oneLine(m.RootID)}
+	}
+	for _, p := range m.Ports {
+		port := novaPort{UUID: oneLine(p.ID)}
+		for _, ip := range p.IPs {
+			port.IPs = append(port.IPs, novaAddress{Type: "fixed", Address: oneLine(ip.Address), Version: ip.Version})
+		}
+		instance.Ports = append(instance.Ports, port)
 	}
 	text, err := xml.MarshalIndent(instance, "    ", "  ")
 	return "\n" + string(text) + "\n  ", err

@@ -9,28 +9,48 @@ import (
 	"compute-agent/virt"
 )
 
-// renderTuning pins vCPUs and the emulator's threads to pCPUs.
+// renderTuning limits the guest's use of CPUs and pins its threads to pCPUs.
 func renderTuning(d *libvirtxml.Domain, s *virt.Spec) {
-	p := s.Placement
-	if p == nil {
-		return
-	}
 	tune := &libvirtxml.DomainCPUTune{}
+	limited := limit(tune, s.CPUTime)
+	pinned := s.Placement != nil && pin(tune, s.Placement, s.IOThreads)
+	if limited || pinned {
+		d.CPUTune = tune
+	}
+}
+
+// limit says whether there is a limit.
+func limit(tune *libvirtxml.DomainCPUTune, t virt.CPUTime) bool {
+	if t.Shares > 0 {
+		tune.Shares = &libvirtxml.DomainCPUTuneShares{Value: uint(t.Shares)}
+	}
+	if t.Period > 0 {
+		tune.Period = &libvirtxml.DomainCPUTunePeriod{Value: uint64(t.Period)}
+	}
+	if t.Quota != 0 {
+		tune.Quota = &libvirtxml.DomainCPUTuneQuota{Value: int64(t.Quota)}
+	}
+	return t != virt.CPUTime{}
+}
+
+// pin says whether any thread is bound.
+func pin(tune *libvirtxml.DomainCPUTune, p *virt.Placement, iothreads int) bool {
 	for vcpu, cpus := range p.VCPUs {
 		if !cpus.Empty() {
 			tune.VCPUPin = append(tune.VCPUPin, libvirtxml.DomainCPUTuneVCPUPin{VCPU: uint(vcpu), CPUSet: cpus.String()})
 		}
 	}
-	if !p.Emulator.Empty() {
-		tune.EmulatorPin = &libvirtxml.DomainCPUTuneEmulatorPin{CPUSet: p.Emulator.String()}
+	if emulator := p.Emulator.String(); emulator != "" {
+		tune.EmulatorPin = &libvirtxml.DomainCPUTuneEmulatorPin{CPUSet: emulator}
+		for thread := range iothreads {
+			tune.IOThreadPin = append(tune.IOThreadPin, libvirtxml.DomainCPUTuneIOThreadPin{IOThread: uint(thread + 1), CPUSet: emulator})
+		}
 	}
 	if !p.Realtime.Empty() {
 		priority := cmp.Or(p.RealtimePriority, 1) // which is Nova's
 		tune.VCPUSched = []libvirtxml.DomainCPUTuneVCPUSched{{VCPUs: p.Realtime.String(), Scheduler: "fifo", Priority: &priority}}
 	}
-	if len(tune.VCPUPin) > 0 || tune.EmulatorPin != nil || tune.VCPUSched != nil {
-		d.CPUTune = tune
-	}
+	return tune.VCPUPin != nil || tune.EmulatorPin != nil || tune.VCPUSched != nil
 }
 
 // renderGuestCells gives the guest its NUMA cells and binds the memory of each to one host cell.
@@ -43,7 +63,7 @@ func renderGuestCells(d *libvirtxml.Domain, s *virt.Spec) {
 	var nodes cpuset.Set
 	for i, c := range s.Placement.Cells {
 		id := uint(i)
-		cell := libvirtxml.DomainCell{ID: &id, CPUs: c.VCPUs.String(), Memory: uint(c.MemoryMiB), Unit: "MiB"}
+		cell := libvirtxml.DomainCell{ID: &id, CPUs: c.VCPUs.String(), Memory: uint(c.MemoryMiB * kibPerMiB)}
 		if c.PageKiB > 0 {
 			cell.MemAccess = "shared" // for vhost-user and virtiofs, as Nova has it
 		}
@@ -68,33 +88,4 @@ func distances(to []int) *libvirtxml.DomainCellDistances {
 		list.Siblings = append(list.Siblings, libvirtxml.DomainCellSibling{ID: uint(id), Value: uint(d)})
 	}
 	return list
-}
-
-// renderMemoryBacking asks for huge pages, cell by cell, and for memory that stays where it is.
-func renderMemoryBacking(d *libvirtxml.Domain, s *virt.Spec) {
-	var cells []virt.GuestCell
-	if s.Placement != nil {
-		cells = s.Placement.Cells
-	}
-	backing := &libvirtxml.DomainMemoryBacking{}
-	var pages []libvirtxml.DomainMemoryHugepage
-	for i, c := range cells {
-		if c.PageKiB > 0 {
-			pages = append(pages, libvirtxml.DomainMemoryHugepage{
-				Size: uint(c.PageKiB), Unit: "KiB", Nodeset: cpuset.Of(i).String(),
-			})
-		}
-	}
-	if pages != nil {
-		backing.MemoryHugePages = &libvirtxml.DomainMemoryHugepages{Hugepages: pages}
-	}
-	if s.Memory.Locked {
-		backing.MemoryLocked = &libvirtxml.DomainMemoryLocked{}
-	}
-	if s.Memory.Unshared {
-		backing.MemoryNosharepages = &libvirtxml.DomainMemoryNosharepages{}
-	}
-	if pages != nil || s.Memory.Locked || s.Memory.Unshared {
-		d.MemoryBacking = backing
-	}
 }
