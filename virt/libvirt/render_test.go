@@ -32,6 +32,7 @@ func goldenSpecs() map[string]virt.Spec {
 			{Source: virt.Source{File: dir + "disk.config"}, Format: "raw", Target: "hda", Bus: "ide", Kind: "cdrom"},
 		},
 		Serial: []virt.SerialPort{{Type: "pty", Log: dir + "console.log", AppendLog: true}}, Graphics: []virt.Graphics{{Type: "vnc", Listen: "127.0.0.1"}}, RNG: &virt.RNG{Source: "/dev/urandom"},
+		Inputs: []virt.Input{{Type: "tablet", Bus: "usb"}}, Video: &virt.Video{Model: "vga"}, SCSI: "virtio-scsi",
 		Channels: virt.Channels{GuestAgent: true}, Balloon: virt.Balloon{Period: 10 * time.Second},
 		Metadata: virt.Metadata{
 			Package: "0.1.0", Name: "web 1", Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
