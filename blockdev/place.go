@@ -275,16 +275,7 @@ func (p *placer) next(role Role, t Type, bus Bus) error {
 	return nil
 }
 
-// put adds a drive. To Nova a volume is its name: of two with the same the second takes the first one's place.
 func (p *placer) put(d Drive) {
-	if p.AsNova && d.Role == Volume && p.taken[d.Name] {
-		for i, o := range p.drives {
-			if o.Role == Volume && o.Name == d.Name {
-				p.drives[i] = d
-				return
-			}
-		}
-	}
 	p.drives = append(p.drives, d)
 	p.taken[d.Name] = true
 }

@@ -18,7 +18,8 @@ func newPlanCommand() *cobra.Command {
 	}
 	cmd.AddCommand(newPlanNUMACommand(),
 		newPlanLinesCommand("host-topology", "Which NUMA cells a host offers, from libvirt's capabilities and Nova's options", plan.HostTopology),
-		newPlanLinesCommand("claims", "What a host has in use after each of a sequence of claims, by Nova's rules", plan.Claims))
+		newPlanLinesCommand("claims", "What a host has in use after each of a sequence of claims, by Nova's rules", plan.Claims),
+		newPlanLinesCommand("disks", "Where a guest's drives go, by Nova's rules", plan.Disks))
 	return cmd
 }
 
