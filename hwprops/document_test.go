@@ -66,6 +66,9 @@ func nameIn(name string) string {
 }
 
 func says(s *Setting) string {
+	if len(s.FlavorMay.Words) > 0 {
+		return strings.Join(s.Words, ", ") + " (the API lets a flavor say " + strings.Join(s.FlavorMay.Words, ", ") + ")"
+	}
 	if len(s.Words) > 0 {
 		return strings.Join(s.Words, ", ")
 	}

@@ -299,6 +299,25 @@ func TestNUMAReadsOnlyTheTable(t *testing.T) {
 	}
 }
 
+// No package has a use for a setting that the table calls without effect.
+func TestIgnoredSettingsHaveNoUse(t *testing.T) {
+	ignored := map[string]bool{}
+	for _, group := range hwprops.Settings() {
+		for _, s := range group.Settings {
+			if s.By == 0 {
+				ignored[s.Spec], ignored[s.Property] = true, true
+			}
+		}
+	}
+	for _, dir := range []string{"blockdev", "compute", "guest", "numa", "pci", "virt", "virt/libvirt"} {
+		for _, key := range keysNamedIn(t, "../"+dir) {
+			if ignored[key] {
+				t.Errorf("package %s names %s, which the table calls without effect", dir, key)
+			}
+		}
+	}
+}
+
 // keysNamedIn lists the strings that look like keys, and both forms of those that are given without a prefix.
 func keysNamedIn(t *testing.T, dir string) []string {
 	t.Helper()
