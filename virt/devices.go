@@ -24,7 +24,7 @@ type Disk struct {
 	// DetectZeroes is off, on or unmap; empty for the hypervisor's default.
 	DetectZeroes string
 	Serial       string // what the guest sees, of [A-Za-z0-9_.+-]; at most 20 characters reach it on most buses
-	WWN          string // 16 hexadecimal digits; only on ide, sata and scsi; empty for none
+	WWN          string // 16 hexadecimal digits; only on ide and scsi; empty for none
 	Boot         int    // position in the boot order from 1; 0 leaves it to Spec.Boot
 	Tune         DiskTune
 	BlockIO      BlockIO

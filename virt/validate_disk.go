@@ -196,7 +196,7 @@ func (d Disk) validateIdentity(on string) error {
 		return nil
 	case !wwnForm.MatchString(d.WWN):
 		return invalid("%s: WWN %.100q is not 16 hexadecimal digits", on, d.WWN)
-	case d.Bus != "ide" && d.Bus != "sata" && d.Bus != "scsi":
+	case d.Bus != "ide" && d.Bus != "scsi":
 		return invalid("%s: a WWN on bus %s", on, d.Bus)
 	}
 	return nil

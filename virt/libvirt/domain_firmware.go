@@ -16,7 +16,8 @@ func renderOS(d *libvirtxml.Domain, s *virt.Spec) {
 }
 
 // renderFirmware lets libvirt pick the firmware's files by what they must be able to do. It knows the files
-// of its host, and gives the guest SMM where they need it.
+// of its host, and gives the guest SMM where they need it. A loader that is not to be secure is not named as
+// such, as Nova does, because libvirt 9.0 refuses that; the feature says it.
 func renderFirmware(d *libvirtxml.Domain, s *virt.Spec) {
 	if s.Firmware.BootMenu {
 		d.OS.BootMenu = &libvirtxml.DomainBootMenu{Enable: "yes"}
@@ -24,14 +25,19 @@ func renderFirmware(d *libvirtxml.Domain, s *virt.Spec) {
 	if !s.Firmware.UEFI {
 		return
 	}
-	secure := yesNo(s.Firmware.SecureBoot)
 	d.OS.Firmware = "efi"
 	d.OS.FirmwareInfo = &libvirtxml.DomainOSFirmwareInfo{
-		Features: []libvirtxml.DomainOSFirmwareFeature{{Name: "secure-boot", Enabled: secure}},
+		Features: []libvirtxml.DomainOSFirmwareFeature{{Name: "secure-boot", Enabled: yesNo(s.Firmware.SecureBoot)}},
 	}
-	d.OS.Loader = &libvirtxml.DomainLoader{Secure: secure}
+	var loader libvirtxml.DomainLoader
+	if s.Firmware.SecureBoot {
+		loader.Secure = "yes"
+	}
 	if s.Firmware.Stateless {
-		d.OS.Loader.Stateless = "yes"
+		loader.Stateless = "yes"
+	}
+	if (loader != libvirtxml.DomainLoader{}) {
+		d.OS.Loader = &loader
 	}
 }
 
