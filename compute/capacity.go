@@ -23,6 +23,8 @@ type Capacity struct {
 	// PackCells fills the host's cells one after the other
 	// (packing_host_numa_cells_allocation_strategy).
 	PackCells bool
+	// FileBackedMiB is the memory of guests where it is in files (file_backed_memory); 0 for the host's own.
+	FileBackedMiB int
 }
 
 // DefaultReservedMemoryMiB is Nova's default of reserved_host_memory_mb.

@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 // configuration names and that are not online are left out: hostSize.missing. The error is a
 // *numa.Contradiction when the description cannot be true; the size is then without cells.
 func (c Capacity) measure(h virt.Host, st Storage) (hostSize, error) {
-	size := hostSize{vcpus: h.CPUs, memoryMiB: int(h.MemoryMiB), diskGiB: int(st.TotalBytes >> 30)}
+	size := hostSize{vcpus: h.CPUs, memoryMiB: cmp.Or(c.FileBackedMiB, int(h.MemoryMiB)), diskGiB: int(st.TotalBytes >> 30)}
 	machine, err := MachineOf(h.Cells)
 	if err != nil || len(machine.Nodes) == 0 {
 		size.vcpus, size.pcpus = c.countedCPUs(h.CPUs)

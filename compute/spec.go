@@ -23,6 +23,8 @@ type GuestOptions struct {
 	// ForceConfigDrive gives every server a config drive (force_config_drive): without a metadata
 	// service it is the only way for keys and user data into a guest.
 	ForceConfigDrive bool
+	// HostSerial is the host's own number, for sysinfo_serial os, hardware and auto.
+	HostSerial string
 }
 
 // DefaultEmulatedCPU is the processor of guests that are emulated, where none is chosen: the newest
@@ -57,7 +59,8 @@ func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
 		},
 		Flavor: guestFlavor(s.Flavor), Image: guest.Image{Format: s.Image.Format, Properties: s.Image.Properties},
 		Placed: m.placed, Cells: m.cells, NUMA: m.numa, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
-		Host: m.host, Options: m.guests.Options, Package: m.version,
+		HostSerial: m.guests.HostSerial,
+		Host:       m.host, Options: m.guests.Options, Package: m.version,
 	}
 	arch, machineType, err := r.Machine()
 	if err != nil {

@@ -20,17 +20,20 @@ func Define(r Request) (virt.Spec, error) {
 	}
 	d.identity()
 	parts := []func() error{
-		d.processor, d.memory, d.placement, d.encryption, d.firmware, d.boot, d.disks, d.nics, d.serial, d.screen, d.tpm, d.iommu,
+		d.processor, d.memory, d.placement, d.encryption, d.firmware, d.disks, d.nics, d.serial, d.mediated, d.iommu,
 	}
 	for _, part := range parts {
 		if err := part(); err != nil {
 			return virt.Spec{}, err
 		}
 	}
+	d.boot()
 	d.features()
 	d.channels()
+	d.screen()
+	d.tpm()
 	d.devices()
-	d.usb()
+	d.usb() // of all other devices
 	if err := d.spec.Validate(); err != nil {
 		return virt.Spec{}, fmt.Errorf("define server %s: %w", r.Server.ID, err)
 	}
@@ -43,6 +46,7 @@ type definition struct {
 	hw      hwprops.Hardware
 	arch    string
 	machine string
+	caps    virt.Capabilities // of the host for such guests; nothing where the host does not tell
 	spec    virt.Spec
 }
 
@@ -53,8 +57,13 @@ func begin(r *Request) (*definition, error) {
 		return nil, err
 	}
 	d := &definition{r: r, hw: hw, arch: cmp.Or(hw.Architecture, r.Host.Arch)}
-	d.machine, err = machineType(d.arch, hw.MachineType, r.Options.Machines)
-	return d, err
+	if d.machine, err = machineType(d.arch, hw.MachineType, r.Options.Machines); err != nil {
+		return nil, err
+	}
+	if caps := r.Host.CapabilitiesOf(d.arch, d.virtType(), d.machine); caps != nil {
+		d.caps = *caps
+	}
+	return d, nil
 }
 
 // Machine is the architecture and the machine type that the guest gets; its drives are placed by them.
@@ -89,9 +98,9 @@ func (d *definition) identity() {
 	r := d.r
 	s := &d.spec
 	s.ID, s.Name, s.Title = r.Server.ID, r.Server.GuestName, r.Server.Title
-	s.VirtType, s.Arch, s.Emulator, s.Machine = r.Host.VirtType, d.arch, r.Host.Emulator, d.machine
-	if d.foreign() { // emulated, by an emulator that the hypervisor knows
-		s.VirtType, s.Emulator = "qemu", ""
+	s.VirtType, s.Arch, s.Emulator, s.Machine = d.virtType(), d.arch, r.Host.Emulator, d.machine
+	if d.foreign() {
+		s.Emulator = d.caps.Emulator
 	}
 	s.IOThreads = 1
 	s.SMBIOS.Serial = r.serialNumber()
@@ -100,6 +109,14 @@ func (d *definition) identity() {
 
 // foreign says whether the guest is of another architecture than the host.
 func (d *definition) foreign() bool { return d.arch != d.r.Host.Arch }
+
+// virtType is the host's, but guests of other architectures can only be emulated.
+func (d *definition) virtType() string {
+	if d.foreign() {
+		return "qemu"
+	}
+	return d.r.Host.VirtType
+}
 
 func (d *definition) isX86() bool   { return d.arch == "x86_64" || d.arch == "i686" }
 func (d *definition) isPower() bool { return strings.HasPrefix(d.arch, "ppc") }

@@ -50,7 +50,7 @@ func (d *definition) channels() {
 
 // screen is what the guest shows and what is typed and pointed with. A guest whose screen nobody can see has
 // none of it.
-func (d *definition) screen() error {
+func (d *definition) screen() {
 	s, opt := &d.spec, &d.r.Options
 	if opt.VNC != "" {
 		s.Graphics = append(s.Graphics, virt.Graphics{Type: "vnc", Listen: opt.VNC})
@@ -59,7 +59,7 @@ func (d *definition) screen() error {
 		s.Graphics = append(s.Graphics, virt.Graphics{Type: "spice", Listen: opt.SPICE})
 	}
 	if len(s.Graphics) == 0 {
-		return nil
+		return
 	}
 	s.Video = &virt.Video{Model: d.videoModel(), RAMMiB: d.hw.VideoRAMMiB}
 	if bus := d.pointerBus(); bus != "" {
@@ -68,7 +68,6 @@ func (d *definition) screen() error {
 	if bus := d.keyboardBus(); bus != "" {
 		s.Inputs = append(s.Inputs, virt.Input{Type: "keyboard", Bus: bus})
 	}
-	return nil
 }
 
 // videoModel is virtio, which falls back to VGA for a guest without a driver; POWER has plain VGA.
@@ -122,7 +121,7 @@ func (d *definition) needsUSB() bool {
 // devices are those that depend on nothing but what is asked for.
 func (d *definition) devices() {
 	s, r := &d.spec, d.r
-	s.Sound, s.Watchdog, s.Mediated = d.hw.SoundModel, d.hw.Watchdog, r.Mediated
+	s.Sound, s.Watchdog = d.hw.SoundModel, d.hw.Watchdog
 	s.PCI = append(s.PCI, r.PCI...)
 	s.RootPorts = d.rootPorts()
 	if d.hw.RNG.Allowed {
@@ -147,9 +146,17 @@ func (d *definition) rootPorts() int {
 	return 0
 }
 
-func (d *definition) tpm() error {
+func (d *definition) tpm() {
 	if t := d.hw.TPM; t != nil {
 		d.spec.TPM = &virt.TPM{Version: t.Version, Model: t.Model, Secret: d.r.TPMSecret}
+	}
+}
+
+// mediated are the parts of the host's devices that the flavor asks for.
+func (d *definition) mediated() error {
+	d.spec.Mediated = d.r.Mediated
+	if n := d.hw.VGPUs; len(d.r.Mediated) < n {
+		return failed("ComputeResourcesUnavailable", "resources:VGPU", strconv.Itoa(n), "the host has no virtual GPUs for the guest")
 	}
 	return nil
 }

@@ -12,6 +12,9 @@ import (
 const virtioSCSI = "virtio-scsi"
 
 func (d *definition) disks() error {
+	if err := d.encrypted(); err != nil {
+		return err
+	}
 	s := &d.spec
 	s.SCSI = d.hw.SCSIModel
 	units := d.unitNumbers()
@@ -24,6 +27,22 @@ func (d *definition) disks() error {
 			}
 		}
 		s.Disks = append(s.Disks, disk)
+	}
+	return nil
+}
+
+// encrypted says whether the server's own disks are, where they have to be.
+func (d *definition) encrypted() error {
+	if d.hw.EphemeralFormat == "" {
+		return nil
+	}
+	for i := range d.r.Drives {
+		switch drive := &d.r.Drives[i]; drive.Role {
+		case RoleRoot, RoleEphemeral, RoleSwap:
+			if drive.Key == nil {
+				return failed("EphemeralEncryptionSecretNotFound", "hw:ephemeral_encryption", "true", "the host has no key for disk %s", drive.Target)
+			}
+		}
 	}
 	return nil
 }
@@ -103,6 +122,9 @@ func (d *definition) tuneLocal(disk *virt.Disk) {
 	disk.Tune = virt.DiskTune{
 		TotalBytes: deref(q.TotalBytes), ReadBytes: deref(q.ReadBytes), WriteBytes: deref(q.WriteBytes),
 		TotalIOPS: deref(q.TotalIOPS), ReadIOPS: deref(q.ReadIOPS), WriteIOPS: deref(q.WriteIOPS),
+		TotalBytesMax: deref(q.TotalBytesMax), ReadBytesMax: deref(q.ReadBytesMax), WriteBytesMax: deref(q.WriteBytesMax),
+		TotalIOPSMax: deref(q.TotalIOPSMax), ReadIOPSMax: deref(q.ReadIOPSMax), WriteIOPSMax: deref(q.WriteIOPSMax),
+		SizeIOPS: deref(q.SizeIOPS),
 	}
 }
 

@@ -20,7 +20,7 @@ func (d *definition) firmware() error {
 		}
 		f.SecureBoot = true
 	case "optional":
-		f.SecureBoot = d.secureBootable(f.UEFI) == nil
+		f.SecureBoot = d.secureBootable(f.UEFI) == nil && d.caps.SecureBoot != virt.No
 	}
 	d.spec.Firmware = f
 	return nil
@@ -41,7 +41,7 @@ const kernelConsole = "console=tty0 console=ttyS0 console=hvc0"
 
 // boot is what the guest boots: the rescue kernel, the server's kernel, or its drives in their order. A rescued
 // guest without a kernel boots its rescue disk: the first, or the one that says so itself.
-func (d *definition) boot() error {
+func (d *definition) boot() {
 	b := &d.spec.Boot
 	switch rescue := d.r.Rescue; {
 	case rescue != nil && rescue.Kernel != "":
@@ -53,7 +53,6 @@ func (d *definition) boot() error {
 	default:
 		b.Devices = bootDevices(d.r.Drives)
 	}
-	return nil
 }
 
 func (d *definition) commandLine() string {

@@ -26,7 +26,9 @@ func (d *definition) memory() error {
 		s.Memory.FileBacked, s.Memory.Shared, s.Memory.Discard = true, true, true
 	}
 	d.shares()
-	s.NVDIMMs = d.r.PMEM
+	if s.NVDIMMs = d.r.PMEM; len(s.NVDIMMs) < len(d.hw.PMEM) {
+		return failed("PMEMNamespaceConfigInvalid", "hw:pmem", d.r.Flavor.ExtraSpecs["hw:pmem"], "the host has no such persistent memory for the guest")
+	}
 	return nil
 }
 
@@ -98,5 +100,8 @@ func (d *definition) encryption() error {
 		return failed("InvalidMachineType", "hw_machine_type", d.machine, "memory encryption needs a q35 machine type")
 	}
 	d.spec.Encryption = &virt.MemoryEncryption{Model: model, Policy: policy}
+	if sev := d.caps.SEV; sev != nil {
+		d.spec.Encryption.CBitPos, d.spec.Encryption.ReducedPhysBits = sev.CBitPos, sev.ReducedPhysBits
+	}
 	return nil
 }

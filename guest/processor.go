@@ -72,11 +72,21 @@ func (d *definition) customModel() string {
 	case opt.CPUMode == "":
 		return opt.EmulatedCPU
 	case len(opt.CPUModels) > 0:
-		return opt.CPUModels[0]
+		return d.spelled(opt.CPUModels[0])
 	case d.arch == "aarch64":
 		return "max"
 	}
 	return ""
+}
+
+// spelled is a processor's name as the hypervisor spells it; operators may write it in any case.
+func (d *definition) spelled(model string) string {
+	for _, known := range d.caps.CPUModels {
+		if strings.EqualFold(known.Name, model) {
+			return known.Name
+		}
+	}
+	return model
 }
 
 // cpuFlags are cpu_model_extra_flags: a dash takes a flag away, a plus or nothing asks for it. The last word on a

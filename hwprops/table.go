@@ -161,7 +161,7 @@ var network = []*Setting{
 	ofImage("hw_vif_model", vifModels, Setting{Default: "virtio, decided once for each server", Meaning: "the model of network interfaces",
 		Refused: "UnsupportedHardware: the hypervisor has no such model"}),
 	flavorAndImage("vif_multiqueue_enabled", mustAgree, yesOrNo(), Setting{Default: "no", Meaning: "a queue for each vCPU, up to the kernel's limit"}),
-	flavorAndImage("virtio_packed_ring", mustAgree, yesOrNo(), Setting{Default: "no", Meaning: "the packed form of virtio's queues, on disks and interfaces"}),
+	flavorAndImage("virtio_packed_ring", mustAgree, yesOrNo(), Setting{Default: "no", Meaning: "the packed form of virtio's queues, on network interfaces"}),
 	ofImage("hw_ipxe_boot", yesOrNo(), Setting{Older: []string{"ipxe_boot"}, Default: "no", Meaning: "the server boots an iPXE image, into which its network is written"}),
 }
 

@@ -46,11 +46,11 @@ type Config struct {
 	CPUMode          string
 	CPUModel         string
 	GuestNames       string
-	MachineType      string
 	RNGDevice        string
 	MemStatsPeriod   time.Duration
 	VNCListen        string
 	ForceConfigDrive bool
+	Hardware         guestHardware
 
 	CPURatio, RAMRatio, DiskRatio float64
 	ReservedCPUs                  int
@@ -96,6 +96,7 @@ func (c *Config) sections() []section {
 		{"Service", c.serviceKeys()},
 		{"OpenStack API", c.apiKeys()},
 		{"Hypervisor and guests", c.guestKeys()},
+		{"Hardware of guests", c.Hardware.keys()},
 		{"Resources of this host", c.resourceKeys()},
 		{"Operations", c.operationKeys()},
 	}
@@ -159,8 +160,6 @@ func (c *Config) guestKeys() []key {
 		{name: "instance_name_template", initial: compute.DefaultGuestNames, value: text(&c.GuestNames, guestNames),
 			doc: "What libvirt calls guests: a format of the server's number. Agents that share a libvirtd need\n" +
 				"different ones. Servers that are there keep their names."},
-		{name: "hw_machine_type", initial: "pc", value: text(&c.MachineType, plainWord),
-			doc: "Machine type of guests: pc, q35, or a versioned one."},
 		{name: "rng_dev_path", initial: "/dev/urandom", value: text(&c.RNGDevice, absolutePath),
 			doc: "Host device that feeds the guests' random number generator."},
 		{name: "mem_stats_period_seconds", initial: "10", value: seconds(&c.MemStatsPeriod, 0, time.Hour),
@@ -350,6 +349,7 @@ func (c *Config) check() error {
 	rule((c.CPUMode == "custom") != (c.CPUModel != ""), "cpu_model: goes with cpu_mode custom, and only with it")
 	rule(c.CPUSharedSet != nil && c.CPUDedicatedSet != nil && c.CPUSharedSet.IntersectLen(*c.CPUDedicatedSet) > 0,
 		"cpu_shared_set and cpu_dedicated_set: have CPUs in common")
+	rule(c.Hardware.FileBackedMiB > 0 && c.RAMRatio != 1, "file_backed_memory: goes with ram_allocation_ratio 1.0 alone")
 	rule(c.Listen == c.MetricsListen && !strings.HasSuffix(c.Listen, ":0"), "metrics_listen: is the same address as listen")
 	return errors.Join(errs...)
 }

@@ -97,6 +97,17 @@ func TestConfigErrorsNameKeyLineAndRule(t *testing.T) {
 		{name: "pages twice", file: "reserved_huge_pages: node:0,node:1,size:2048,count:1", want: []string{"reserved_huge_pages: must be entries"}},
 		{name: "pages of no size", file: "reserved_huge_pages: node:0,size:large,count:1", want: []string{"reserved_huge_pages: must be entries"}},
 		{name: "pages of something", file: "reserved_huge_pages: node:0,size:2048,count:1,colour:red", want: []string{"reserved_huge_pages: must be entries"}},
+		{name: "memory in files, twice over", args: []string{"--file-backed-memory=1024", "--ram-allocation-ratio=1.5"}, want: []string{"file_backed_memory: goes with ram_allocation_ratio 1.0"}},
+		{name: "machine of nothing", args: []string{"--hw-machine-type=x86_64="}, want: []string{"hw_machine_type: must be machine types by architecture"}},
+		{name: "machine twice", args: []string{"--hw-machine-type=pc,x86_64=q35"}, want: []string{"hw_machine_type: must have one entry for x86_64"}},
+		{name: "machine with markup", args: []string{"--hw-machine-type=x86_64=<q35>"}, want: []string{"hw_machine_type: must be machine types"}},
+		{name: "unknown cache mode", args: []string{"--disk-cachemodes=file=fast"}, want: []string{"disk_cachemodes: must be entries such as file=writeback"}},
+		{name: "unknown source", args: []string{"--disk-cachemodes=tape=none"}, want: []string{"disk_cachemodes: must be entries"}},
+		{name: "two signs", args: []string{"--cpu-model-extra-flags=+-pcid"}, want: []string{"cpu_model_extra_flags: must be CPU flags"}},
+		{name: "queue of any size", args: []string{"--rx-queue-size=300"}, want: []string{"rx_queue_size: must be 256, 512, 1024 or 0"}},
+		{name: "too many ports", args: []string{"--num-pcie-ports=29"}, want: []string{"num_pcie_ports: must be a whole number from 0 to 28"}},
+		{name: "discard", args: []string{"--hw-disk-discard=on"}, want: []string{"hw_disk_discard: must be one of , ignore, unmap"}},
+		{name: "priority", args: []string{"--realtime-scheduler-priority=100"}, want: []string{"realtime_scheduler_priority: must be a whole number from 1 to 99"}},
 		{name: "same address", args: []string{"--listen=[::1]:1", "--metrics-listen=[::1]:1"}, want: []string{"metrics_listen: is the same address"}},
 		{name: "all at once", file: "a: 1\nlisten: x\n", env: []string{"COMPUTE_AGENT_DRIVER=xen"},
 			want: []string{"a: no such key", "listen: must be", "driver: must be one of libvirt, fake"}},
@@ -223,7 +234,7 @@ func TestPackagedConfigIsTheDefaults(t *testing.T) {
 // A field without a key could be set by nobody.
 func TestEveryFieldHasOneKey(t *testing.T) {
 	c := newConfig()
-	fields := reflect.TypeFor[Config]().NumField() - 1 // without origin
+	fields := reflect.TypeFor[Config]().NumField() - 2 + reflect.TypeFor[guestHardware]().NumField() // without origin and Hardware
 	if n := len(c.keys()); n != fields {
 		t.Errorf("%d keys for %d fields", n, fields)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"compute-agent/api"
 	"compute-agent/compute"
-	"compute-agent/guest"
 	"compute-agent/identity"
 	"compute-agent/image"
 	"compute-agent/internal/command"
@@ -204,12 +203,16 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	if err != nil {
 		return backend{}, exitError{exitUsage, err}
 	}
+	guests, err := guestOptions(c)
+	if err != nil {
+		return backend{}, exitError{exitUsage, err}
+	}
 	manager, err := compute.New(compute.Options{
 		Store: a.store, Driver: a.driver, Disks: disks, Blobs: library,
 		NodeID:          nodeID,
 		Version:         readBuild().Version,
 		Capacity:        limits,
-		Guests:          guestOptions(c),
+		Guests:          guests,
 		Policy:          compute.PowerPolicy(c.PowerSyncPolicy),
 		MaxBuilds:       c.MaxConcurrentBuilds,
 		ShutdownTimeout: max(c.ShutdownTimeout, time.Nanosecond), // zero would be the manager's default
@@ -232,29 +235,8 @@ func capacity(c *Config) (compute.Capacity, error) {
 		ReservedHostDiskMiB:   c.ReservedDiskMiB,
 		NUMA:                  numa.Config{SharedSet: c.CPUSharedSet, DedicatedSet: c.CPUDedicatedSet, Reserved: reserved},
 		PackCells:             c.PackNUMACells,
+		FileBackedMiB:         c.Hardware.FileBackedMiB,
 	}, err
-}
-
-// guestOptions says zero as the manager understands it, for which zero is the default.
-func guestOptions(c *Config) compute.GuestOptions {
-	opt := compute.GuestOptions{ForceConfigDrive: c.ForceConfigDrive, Options: guest.Options{
-		CPUMode: c.CPUMode, EmulatedCPU: compute.DefaultEmulatedCPU, Machines: map[string]string{"x86_64": c.MachineType},
-		VNC: c.VNCListen, RNG: c.RNGDevice, StatsPeriod: c.MemStatsPeriod,
-		AppendConsoleLog: true, NativeIO: true, GuestAgent: true,
-	}}
-	if c.GuestNames != compute.DefaultGuestNames {
-		opt.Names = c.GuestNames
-	}
-	if c.CPUModel != "" {
-		opt.CPUModels = []string{c.CPUModel}
-	}
-	if c.CPUMode == "auto" {
-		opt.CPUMode = ""
-	}
-	if c.MemStatsPeriod == 0 {
-		opt.StatsPeriod = -1
-	}
-	return opt
 }
 
 func (a *agent) startManager(ctx context.Context, core backend) error {
