@@ -24,8 +24,8 @@ func HostTopology(line []byte) ([]byte, error) {
 }
 
 type hostQuestion struct {
-	Capabilities string                                `json:"capabilities_xml"`
-	Conf         map[string]map[string]json.RawMessage `json:"conf"`
+	Capabilities string  `json:"capabilities_xml"`
+	Conf         options `json:"conf"`
 	Host         struct {
 		Online []int `json:"online"` // null: all
 	} `json:"host"`
@@ -98,38 +98,16 @@ func (q *hostQuestion) readNodes(c *numa.Config) error {
 	return err
 }
 
-// option finds [section]name in the configuration; key is "section.name".
-func (q *hostQuestion) option(key string) (json.RawMessage, bool) {
-	section, name, _ := strings.Cut(key, ".")
-	raw, set := q.Conf[section][name]
-	return raw, set && string(raw) != "null"
-}
-
-// readSet reads a CPU specification into set; an empty one is as none.
-func (q *hostQuestion) readSet(key string, set **cpuset.Set) error {
-	raw, found := q.option(key)
-	if !found {
-		return nil
-	}
-	var text string
-	if err := json.Unmarshal(raw, &text); err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	if text == "" {
-		return nil
-	}
-	cpus, err := cpuset.Parse(text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	*set = &cpus
-	return nil
+// readSet reads a CPU specification into set.
+func (q *hostQuestion) readSet(key string, set **cpuset.Set) (err error) {
+	*set, err = q.Conf.cpus(key)
+	return err
 }
 
 // reservedPages reads reserved_huge_pages, whose entries are objects or Nova's text
 // "node:0,size:2048,count:64".
 func (q *hostQuestion) reservedPages() ([]map[string]string, error) {
-	raw, set := q.option("DEFAULT.reserved_huge_pages")
+	raw, set := q.Conf.raw("DEFAULT.reserved_huge_pages")
 	if !set {
 		return nil, nil
 	}
@@ -184,7 +162,7 @@ func (q *hostQuestion) networks() (map[int]numa.Network, error) {
 }
 
 func (q *hostQuestion) nodes(section string) ([]int, error) {
-	raw, set := q.option(section + ".numa_nodes")
+	raw, set := q.Conf.raw(section + ".numa_nodes")
 	if !set {
 		return nil, nil
 	}

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io"
+
 	"github.com/spf13/cobra"
 
 	"compute-agent/plan"
@@ -16,7 +20,7 @@ func newPlanCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPlanNUMACommand(),
+	cmd.AddCommand(newPlanNUMACommand(), newPlanDomainCommand(),
 		newPlanLinesCommand("host-topology", "Which NUMA cells a host offers, from libvirt's capabilities and Nova's options", plan.HostTopology),
 		newPlanLinesCommand("claims", "What a host has in use after each of a sequence of claims, by Nova's rules", plan.Claims),
 		newPlanLinesCommand("disks", "Where a guest's drives go, by Nova's rules", plan.Disks))
@@ -38,6 +42,36 @@ func planLines(cmd *cobra.Command, answer func([]byte) ([]byte, error)) error {
 	}
 	return nil
 }
+
+func newPlanDomainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "domain",
+		Short: "How libvirt is to define a guest: its XML, from what Nova's libvirt driver is given",
+		Long: "Reads one JSON object from standard input: a guest as Nova's libvirt driver is given it (conf, host, flavor, image,\n" +
+			"instance, network_info, block_device_mapping...), and what has been decided of it before. Writes the domain's XML, or,\n" +
+			"for a guest that cannot be defined, {\"error\": {\"class\", \"message\"}} with the name of Nova's exception.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			question, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxQuestion))
+			if err != nil {
+				return exitError{exitFailed, err}
+			}
+			xml, err := plan.Domain(question)
+			var refused *plan.Refusal
+			if errors.As(err, &refused) {
+				_, _ = fmt.Fprintln(cmd.OutOrStdout(), refused.JSON()) // the exit code says it too
+			}
+			if err != nil {
+				return exitError{exitFailed, err}
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), xml)
+			return err
+		},
+	}
+}
+
+// maxQuestion bounds what is read of one question, in bytes.
+const maxQuestion = 64 << 20
 
 func newPlanNUMACommand() *cobra.Command {
 	cmd := newPlanLinesCommand("numa", "Where a guest's vCPUs and memory go", plan.NUMA)

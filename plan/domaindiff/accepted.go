@@ -14,7 +14,7 @@ import (
 type Accepted struct {
 	// Section is where it holds: features, devices/disk.
 	Section string `yaml:"section"`
-	// Nova and Ours are elements as XML. Nova is found at any depth of the section. Ours is empty where this project
+	// Nova and Ours are elements as XML, without what Parse takes for said. Nova is found at any depth of the section. Ours is empty where this project
 	// writes none, Nova where only this project writes one; In then names the elements that it is in, and is empty for the
 	// section itself.
 	Nova string `yaml:"nova"`

@@ -50,7 +50,7 @@ func TestDifferences(t *testing.T) {
 
 const acceptedList = `
 - {section: features, nova: '<smm><state>on</state></smm>', ours: '<smm state="on"/>', why: it is valid}
-- {section: devices/disk, in: disk, ours: '<driver name="qemu"/>', why: it is stated}
+- {section: devices/disk, in: disk, ours: '<driver type="raw"/>', why: it is stated}
 - {section: devices/rng, nova: '<rng/>', why: there is none}
 - {section: clock, ours: '<clock offset="utc"/>', why: there is one}
 `
@@ -67,7 +67,7 @@ func TestJudge(t *testing.T) {
 		differ []string
 		used   []int
 	}{
-		"accepted":              {`<domain><clock offset="utc"/><features><acpi/><smm state="on"/></features><devices><disk><target/><driver name="qemu"/></disk></devices></domain>`, nil, []int{3, 1, 0}},
+		"accepted":              {`<domain><clock offset="utc"/><features><acpi/><smm state="on"/></features><devices><disk><target/><driver type="raw"/></disk></devices></domain>`, nil, []int{3, 1, 0}},
 		"of either":             {`<domain><iothreads>1</iothreads><devices><rng/></devices></domain>`, nil, nil},
 		"too much is like none": {`<domain><features><acpi/><smm state="on"/><pae/></features></domain>`, []string{"features"}, nil},
 	} {

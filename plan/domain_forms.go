@@ -1,0 +1,246 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+
+	"compute-agent/guest"
+	"compute-agent/numa"
+	"compute-agent/virt"
+)
+
+// The forms of this file are Nova's: what its libvirt driver is given to define a guest. What is not there is as Nova
+// leaves it.
+
+// domainForm is a guest to be defined, and what is known of it already.
+type domainForm struct {
+	Input   domainInput   `json:"input"`
+	Derived domainDerived `json:"derived"`
+}
+
+type domainInput struct {
+	Conf     options          `json:"conf"`
+	Host     hardwareForm     `json:"host"`
+	Flavor   flavorForm       `json:"flavor"`
+	Image    imageForm        `json:"image"`
+	Instance novaInstanceForm `json:"instance"`
+	Ports    []vifForm        `json:"network_info"`
+	Volumes  []bdmForm        `json:"block_device_mapping"`
+	Rescue   *kernelForm      `json:"rescue"`
+	Mediated []string         `json:"mdevs"`
+	PCI      []pciAddressForm `json:"pci_devices"`
+	PMEM     []pmemForm       `json:"vpmems"`
+}
+
+// domainDerived is what has been decided before: where the guest is placed, and its drives.
+type domainDerived struct {
+	Guest        *guestForm    `json:"instance_numa_topology"`
+	Host         *hostForm     `json:"host_numa_topology"`
+	Disks        *diskInfoForm `json:"disk_info"`
+	Name         string        `json:"instance_name"`
+	Capabilities string        `json:"capabilities_xml"`
+}
+
+type hardwareForm struct {
+	Nodes        int       `json:"cpu_nodes"`
+	Sockets      int       `json:"cpu_sockets"` // in each node
+	Cores        int       `json:"cpu_cores"`   // in each socket
+	Threads      int       `json:"cpu_threads"` // in each core
+	MemoryKiB    int       `json:"kB_mem"`
+	Pages        [][][]int `json:"mempages"` // by node: size in KiB and number
+	Libvirt      scalar    `json:"libvirt_version"`
+	QEMU         scalar    `json:"qemu_version"`
+	Arch         string    `json:"arch"`
+	UEFI         *bool     `json:"supports_uefi"`
+	SecureBoot   *bool     `json:"supports_secure_boot"`
+	Capabilities string    `json:"capabilities_xml"`
+}
+
+type flavorForm struct {
+	ID          scalar            `json:"flavorid"`
+	Name        string            `json:"name"`
+	VCPUs       int               `json:"vcpus"`
+	MemoryMiB   int               `json:"memory_mb"`
+	RootGiB     int               `json:"root_gb"`
+	EphemeralGB int               `json:"ephemeral_gb"`
+	SwapMiB     int               `json:"swap"`
+	ExtraSpecs  map[string]scalar `json:"extra_specs"`
+}
+
+func (f *flavorForm) flavor() guest.Flavor {
+	return guest.Flavor{ID: string(f.ID), Name: f.Name, VCPUs: f.VCPUs, MemoryMiB: f.MemoryMiB, DiskGiB: f.RootGiB,
+		EphemeralGiB: f.EphemeralGB, SwapMiB: f.SwapMiB, ExtraSpecs: plain(f.ExtraSpecs)}
+}
+
+type imageForm struct {
+	ID         string            `json:"id"`
+	Format     string            `json:"disk_format"`
+	Properties map[string]scalar `json:"properties"`
+}
+
+type novaInstanceForm struct {
+	ID             int               `json:"id"`
+	UUID           string            `json:"uuid"`
+	DisplayName    string            `json:"display_name"`
+	ImageRef       string            `json:"image_ref"`
+	OSType         string            `json:"os_type"`
+	VMMode         string            `json:"vm_mode"`
+	Architecture   string            `json:"architecture"`
+	UserID         string            `json:"user_id"`
+	ProjectID      string            `json:"project_id"`
+	KernelID       string            `json:"kernel_id"`
+	RamdiskID      string            `json:"ramdisk_id"`
+	RootDevice     string            `json:"root_device_name"`
+	ConfigDrive    scalar            `json:"config_drive"`
+	SystemMetadata map[string]scalar `json:"system_metadata"`
+}
+
+type kernelForm struct {
+	KernelID  string `json:"kernel_id"`
+	RamdiskID string `json:"ramdisk_id"`
+}
+
+// name is the guest's at the hypervisor, by Nova's default template.
+func (i *novaInstanceForm) name(derived string) string {
+	if derived != "" {
+		return derived
+	}
+	return fmt.Sprintf("instance-%08x", i.ID)
+}
+
+// properties are the image's with those that Nova keeps with the instance.
+func (q *domainInput) properties() map[string]string {
+	p := plain(q.Image.Properties)
+	for key, value := range map[string]string{"os_type": q.Instance.OSType, "hw_vm_mode": q.Instance.VMMode} {
+		if _, said := p[key]; !said && value != "" {
+			p[key] = value
+		}
+	}
+	return p
+}
+
+func (q *domainInput) server(name string) guest.Server {
+	i := &q.Instance
+	s := guest.Server{ID: i.UUID, GuestName: name, Name: i.DisplayName, UserID: i.UserID, ProjectID: i.ProjectID,
+		UserName: string(i.SystemMetadata["owner_user_name"]), ProjectName: string(i.SystemMetadata["owner_project_name"])}
+	if i.ImageRef != "" {
+		s.RootType, s.RootID = "image", i.ImageRef
+	}
+	return s
+}
+
+type pciAddressForm struct {
+	Address string `json:"address"`
+}
+
+func (q *domainInput) pciDevices() []virt.PCIDevice {
+	var list []virt.PCIDevice
+	for _, d := range q.PCI {
+		list = append(list, virt.PCIDevice{Address: d.Address, Managed: true})
+	}
+	return list
+}
+
+func (q *domainInput) mediated() []virt.MediatedDevice {
+	var list []virt.MediatedDevice
+	for _, id := range q.Mediated {
+		list = append(list, virt.MediatedDevice{UUID: id})
+	}
+	return list
+}
+
+// pmemForm is persistent memory of the host's; sizes are in bytes.
+type pmemForm struct {
+	Path  string `json:"devpath"`
+	Size  uint64 `json:"size"`
+	Align uint64 `json:"align"`
+}
+
+func (q *domainInput) nvdimms() []virt.NVDIMM {
+	var list []virt.NVDIMM
+	for _, m := range q.PMEM {
+		list = append(list, virt.NVDIMM{Path: m.Path, SizeKiB: m.Size / 1024, AlignKiB: m.Align / 1024})
+	}
+	return list
+}
+
+// vifForm is a port in Nova's network model.
+type vifForm struct {
+	ID       string            `json:"id"`
+	Address  string            `json:"address"`
+	Type     string            `json:"type"`
+	VNICType string            `json:"vnic_type"`
+	DevName  string            `json:"devname"`
+	OVSID    string            `json:"ovs_interfaceid"`
+	Delegate bool              `json:"delegate_create"`
+	Details  map[string]scalar `json:"details"`
+	Profile  map[string]any    `json:"profile"`
+	Network  struct {
+		Bridge string            `json:"bridge"`
+		Meta   map[string]scalar `json:"meta"`
+		Subnet []struct {
+			IPs []struct {
+				Address string `json:"address"`
+			} `json:"ips"`
+		} `json:"subnets"`
+	} `json:"network"`
+}
+
+// recordedInterface is what Nova's own fixtures answer when asked for the host's interface of a virtual
+// function; a question has no host to ask.
+const recordedInterface = "fake_pf_interface_name"
+
+func (v *vifForm) port() guest.Port {
+	d := v.Details
+	slot, _ := v.Profile["pci_slot"].(string)
+	vnic := v.VNICType
+	if vnic == "" {
+		vnic = "normal"
+	}
+	p := guest.Port{
+		ID: v.ID, MAC: v.Address, VNICType: vnic, VIFType: v.Type, Bridge: v.Network.Bridge, Device: v.DevName,
+		MTU: v.Network.Meta["mtu"].number(), PCISlot: slot, PhysDev: recordedInterface,
+		Details: guest.PortDetails{
+			Hybrid: d["ovs_hybrid_plug"].yes(), PortFilter: d["port_filter"].yes(), InterfaceID: v.OVSID, VLAN: d["vlan"].number(),
+			ProfileID: string(d["profileid"]), MacvtapSource: string(d["macvtap_source"]), MacvtapMode: string(d["macvtap_mode"]),
+			Socket: string(d["vhostuser_socket"]), SocketMode: string(d["vhostuser_mode"]), VhostUserOVS: d["vhostuser_ovs_plug"].yes(),
+			PhysicalDevice: string(d["physical_interface"]),
+		},
+	}
+	for _, s := range v.Network.Subnet {
+		for _, ip := range s.IPs {
+			if a, err := netip.ParseAddr(ip.Address); err == nil {
+				p.Addresses = append(p.Addresses, a)
+			}
+		}
+	}
+	return p
+}
+
+func (q *domainInput) ports() []guest.Port {
+	var list []guest.Port
+	for i := range q.Ports {
+		list = append(list, q.Ports[i].port())
+	}
+	return list
+}
+
+// placed is where the guest has been placed before, or where it fits.
+func (f *domainForm) placed(host numa.Host, r numa.Request) (*numa.Guest, error) {
+	if f.Derived.Guest != nil {
+		g := f.Derived.Guest.guest()
+		return &g, nil
+	}
+	if f.Derived.Host != nil {
+		return nil, nil // it has been decided that the guest may run anywhere
+	}
+	wanted, err := r.Constraints()
+	if err != nil || wanted == nil {
+		return nil, err
+	}
+	g, ok := numa.Fit(host, *wanted, numa.Options{})
+	if !ok {
+		return nil, &guest.Error{Class: "NUMATopologyUnsupported", Key: "flavor", Value: f.Input.Flavor.Name, Rule: "the guest does not fit on the host's cells"}
+	}
+	return &g, nil
+}

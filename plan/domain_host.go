@@ -1,0 +1,141 @@
+package plan
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"compute-agent/guest"
+	"compute-agent/internal/cpuset"
+	"compute-agent/numa"
+	"compute-agent/virt"
+)
+
+func (r *reader) numa() numa.Config {
+	return numa.Config{SharedSet: r.cpus("compute.cpu_shared_set"), DedicatedSet: r.cpus("compute.cpu_dedicated_set"), PinSet: r.cpus("DEFAULT.vcpu_pin_set")}
+}
+
+// guests are the operator's choices for all guests, with Nova's defaults.
+func (r *reader) guests() guest.Options {
+	o := guest.Options{
+		CPUMode: r.text("libvirt.cpu_mode", ""), RNG: r.text("libvirt.rng_dev_path", "/dev/urandom"),
+		StatsPeriod: time.Duration(r.number("libvirt.mem_stats_period_seconds", 10)) * time.Second,
+	}
+	if models := r.list("libvirt.cpu_models"); len(models) > 0 {
+		o.CPUModel = models[0]
+	}
+	if o.StatsPeriod == 0 {
+		o.StatsPeriod = -1
+	}
+	if r.yes("vnc.enabled", true) {
+		o.VNC = r.text("vnc.server_listen", "127.0.0.1")
+	}
+	return o
+}
+
+// byArch reads an option whose entries are ARCH=VALUE.
+func (r *reader) byArch(key, arch string) string {
+	for _, entry := range r.list(key) {
+		if name, value, ok := strings.Cut(entry, "="); ok && strings.TrimSpace(name) == arch {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+func (h *hardwareForm) host(conf *reader) virt.Host {
+	arch := h.Arch
+	if arch == "" {
+		arch = "x86_64"
+	}
+	return virt.Host{
+		Hypervisor: "QEMU", HypervisorVersion: versionNumber(string(h.QEMU)), LibraryVersion: versionNumber(string(h.Libvirt)),
+		VirtType: conf.text("libvirt.virt_type", "kvm"), Arch: arch,
+	}
+}
+
+// versionNumber is a dotted version, or a number already, as libvirt counts them.
+func versionNumber(version string) int {
+	if n, err := strconv.Atoi(version); err == nil {
+		return n
+	}
+	n := 0
+	for i, part := range strings.SplitN(version, ".", 3) {
+		v, err := strconv.Atoi(part)
+		if err != nil {
+			return 0
+		}
+		n += v * []int{1000000, 1000, 1}[i]
+	}
+	return n
+}
+
+// cells are the host's as they were recorded, or else those of a machine of the size that the question tells.
+func (f *domainForm) cells(c numa.Config) (numa.Host, error) {
+	if f.Derived.Host != nil {
+		return f.Derived.Host.host(), nil
+	}
+	if f.Input.Host.Nodes == 0 {
+		return numa.Host{}, nil
+	}
+	return f.Input.Host.machine().Host(c)
+}
+
+// machine numbers the CPUs of a node one after the other, threads of a core next to each other, as Nova's fixtures do.
+func (h *hardwareForm) machine() numa.Machine {
+	m := numa.Machine{Nodes: make([]numa.Node, h.Nodes)}
+	threads, id := max(1, h.Threads), 0
+	for n := range m.Nodes {
+		node := numa.Node{ID: n, MemoryKiB: h.MemoryKiB / h.Nodes}
+		for socket := range max(1, h.Sockets) {
+			for range max(1, h.Cores) {
+				core := cpuset.Range(id, id+threads-1)
+				for range threads {
+					node.CPUs = append(node.CPUs, numa.CPU{ID: id, Socket: socket, Siblings: core})
+					id++
+				}
+			}
+		}
+		node.Pages = []numa.Pages{{SizeKiB: 4, Total: node.MemoryKiB / 4}}
+		if n < len(h.Pages) {
+			node.Pages = nil
+			for _, p := range h.Pages[n] {
+				if len(p) == 2 {
+					node.Pages = append(node.Pages, numa.Pages{SizeKiB: p[0], Total: p[1]})
+				}
+			}
+		}
+		m.Nodes[n] = node
+	}
+	return m
+}
+
+// machineNames are how QEMU names its machine types. A question may lack the host's capabilities, which
+// list them; a name of no such form is refused all the same.
+var machineNames = regexp.MustCompile(`^(pc|q35|isapc|microvm|none|xenfv|xenpv|x-remote|virt|sbsa-ref|raspi\w+|pseries|powernv\d*|mac99|g3beige|s390-ccw-virtio|malta|versatile\w+|vexpress-a\d+|` +
+	`(pc|pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio|microvm)-(rhel)?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?|(pc-i440fx|pc-q35|pseries|virt|ubuntu)-[a-z]+(-v\d+)?(-hpb)?)$`)
+
+// checkMachine refuses machine types that the host does not have, or QEMU if the question does not tell of the host.
+func checkMachine(r *guest.Request) error {
+	machine, err := guest.Machine(r.Image.Properties, r.Options)
+	if err != nil {
+		return err
+	}
+	known := machineNames.MatchString(machine)
+	if len(r.Host.Machines) > 0 {
+		known = r.Host.MachineType(r.Host.Arch, machine) != nil
+	}
+	if !known {
+		return &guest.Error{Class: "InvalidMachineType", Key: "hw_machine_type", Value: machine, Rule: "is no machine type of the host's"}
+	}
+	return nil
+}
+
+// places are the guest's drives by Nova's names for them.
+func (f *domainForm) places(r *guest.Request) (map[string]placeForm, error) {
+	if f.Derived.Disks != nil {
+		return f.Derived.Disks.Mapping, nil
+	}
+	return map[string]placeForm{}, nil
+}
