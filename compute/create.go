@@ -54,15 +54,17 @@ func (m *Manager) CreateServer(ctx context.Context, req CreateRequest) (Server, 
 	return s, nil
 }
 
+func (m *Manager) newServer(req CreateRequest) Server { return newServer(req, m.opt.Guests) }
+
 // newServer is the server that a request asks for, without what has to be looked up.
-func (m *Manager) newServer(req CreateRequest) Server {
+func newServer(req CreateRequest, guests GuestOptions) Server {
 	s := Server{
 		ID: uuid.NewString(), Name: req.Name, Description: req.Description,
 		UserID: req.UserID, ProjectID: req.ProjectID, UserName: req.UserName, ProjectName: req.ProjectName,
-		GuestNames: m.opt.Guests.Names,
+		GuestNames: guests.Names,
 		Task:       TaskScheduling, ImageID: req.ImageID, UserData: slices.Clone(req.UserData), Metadata: maps.Clone(req.Metadata),
 		// An admin password has no other way into the guest.
-		ConfigDrive: req.ConfigDrive || m.opt.Guests.ForceConfigDrive || req.AdminPassword != "",
+		ConfigDrive: req.ConfigDrive || guests.ForceConfigDrive || req.AdminPassword != "",
 	}
 	_ = become(&s, Building) // a new server may
 	return s
@@ -89,7 +91,7 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 		return s, err
 	}
 	s.Flavor = flavor
-	s.Image = ImageRef{Name: img.Name, Checksum: img.SHA256, Format: img.DiskFormat, Properties: img.Properties}
+	s.Image = imageRef(img)
 	if err := on.check(s, m.disks.Files(s)); err != nil {
 		return s, err
 	}
@@ -101,6 +103,10 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 		return s, err
 	}
 	return s, errors.Join(tx.PutClaim(claim), tx.PutOperation(op))
+}
+
+func imageRef(img Image) ImageRef {
+	return ImageRef{Name: img.Name, Checksum: img.SHA256, Format: img.DiskFormat, Properties: img.Properties}
 }
 
 // named says that a request names something that is not there: the request is wrong, not the URL.

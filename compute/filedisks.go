@@ -63,10 +63,12 @@ func (d *FileDisks) Storage(context.Context) (Storage, error) {
 }
 
 // Files implements Disks.
-func (d *FileDisks) Files(s Server) Files {
-	dir := filepath.Join(d.dir, s.ID)
+func (d *FileDisks) Files(s Server) Files { return filesIn(d.dir, d.imageDir, s) }
+
+func filesIn(dir, imageDir string, s Server) Files {
+	dir = filepath.Join(dir, s.ID)
 	return Files{
-		Root: filepath.Join(dir, "disk"), Base: filepath.Join(d.imageDir, s.Image.Checksum),
+		Root: filepath.Join(dir, "disk"), Base: filepath.Join(imageDir, s.Image.Checksum),
 		ConfigDrive: filepath.Join(dir, "disk.config"), ConsoleLog: filepath.Join(dir, "console.log"),
 	}
 }

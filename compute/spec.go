@@ -41,6 +41,7 @@ type machine struct {
 	numa    numa.Config
 	cells   numa.Host   // the host's, as they are configured
 	placed  *numa.Guest // where the server was placed; nil for anywhere
+	ports   []guest.Port
 }
 
 // check says whether a server's guest can be defined, before anything is done.
@@ -52,6 +53,7 @@ func (m machine) check(s Server, files Files) error {
 // buildSpec says what the hypervisor is to make of a server. It is pure.
 func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
 	r := guest.Request{
+		Ports: m.ports,
 		Server: guest.Server{
 			ID: s.ID, GuestName: s.GuestName(), Title: s.Name, Name: s.Name, Created: s.Created,
 			UserID: s.UserID, UserName: s.UserName, ProjectID: s.ProjectID, ProjectName: s.ProjectName,

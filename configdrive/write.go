@@ -38,8 +38,23 @@ func Write(ctx context.Context, runner command.Runner, path string, d Drive) err
 	return nil
 }
 
+// Command is the program that Write has make the drive at path, for people to look at.
+func Command(path string) command.Cmd { return isoCommand(path + ".new") }
+
+func isoCommand(work string) command.Cmd {
+	tree, image := inside(work)
+	return command.Cmd{Name: "genisoimage", Args: []string{
+		"-quiet", "-o", image, "-V", Label, "-publisher", publisher,
+		"-J", "-r", "-l", "-ldots", "-allow-lowercase", "-allow-multidot", tree}}
+}
+
+// inside is where the documents and the image are in a working directory.
+func inside(work string) (tree, image string) {
+	return filepath.Join(work, "tree"), filepath.Join(work, "image")
+}
+
 func build(ctx context.Context, runner command.Runner, work, path string, files map[string][]byte) error {
-	tree, image := filepath.Join(work, "tree"), filepath.Join(work, "image")
+	tree, image := inside(work)
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return err
 	}
@@ -48,10 +63,7 @@ func build(ctx context.Context, runner command.Runner, work, path string, files 
 			return err
 		}
 	}
-	_, err := runner.Run(ctx, command.Cmd{Name: "genisoimage", Args: []string{
-		"-quiet", "-o", image, "-V", Label, "-publisher", publisher,
-		"-J", "-r", "-l", "-ldots", "-allow-lowercase", "-allow-multidot", tree}})
-	if err != nil {
+	if _, err := runner.Run(ctx, isoCommand(work)); err != nil {
 		return err
 	}
 	if err := keep(image); err != nil {

@@ -48,8 +48,18 @@ func makeOverlay(ctx context.Context, runner command.Runner, path string, base B
 	return createOverlay(ctx, runner, path, base, size)
 }
 
-// createOverlay has qemu-img write a new file beside path and moves it there. -u keeps qemu-img
-// from opening the base, whose size and format are known.
+// OverlayCommand is the program that MakeOverlay has write a disk, for people to look at; size in bytes is not zero.
+func OverlayCommand(path string, base Base, size int64) command.Cmd {
+	return overlayCommand(path+".new", base, size)
+}
+
+// overlayCommand has -u, which keeps qemu-img from opening the base, whose size and format are known.
+func overlayCommand(temp string, base Base, size int64) command.Cmd {
+	return command.Cmd{Name: "qemu-img", Args: []string{"create", "-q", "-u", "-f", FormatQCOW2,
+		"-b", base.Path, "-F", base.Format, temp, strconv.FormatInt(size, 10)}}
+}
+
+// createOverlay has qemu-img write a new file beside path and moves it there.
 func createOverlay(ctx context.Context, runner command.Runner, path string, base Base, size int64) (err error) {
 	temp := path + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -60,9 +70,7 @@ func createOverlay(ctx context.Context, runner command.Runner, path string, base
 			_ = os.Remove(temp) // the next attempt begins by removing it
 		}
 	}()
-	_, err = runner.Run(ctx, command.Cmd{Name: "qemu-img", Args: []string{"create", "-q", "-u", "-f", FormatQCOW2,
-		"-b", base.Path, "-F", base.Format, temp, strconv.FormatInt(size, 10)}})
-	if err != nil {
+	if _, err = runner.Run(ctx, overlayCommand(temp, base, size)); err != nil {
 		return noSpace(err)
 	}
 	if err := keep(temp); err != nil {

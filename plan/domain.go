@@ -57,7 +57,7 @@ func refusalOf(err error) error {
 	var ofGuest *guest.Error
 	var ofNUMA *numa.Error
 	var ofHardware *hwprops.Error
-	var ofDrive *blockdev.PropertyError
+	var ofDrive *blockdev.Error
 	class := "Invalid"
 	switch {
 	case errors.As(err, &ofGuest):
@@ -67,7 +67,7 @@ func refusalOf(err error) error {
 	case errors.As(err, &ofHardware):
 		class = ofHardware.Class
 	case errors.As(err, &ofDrive):
-		class = "UnsupportedHardware"
+		class = ofDrive.Class
 	}
 	return &Refusal{Class: class, Message: err.Error()}
 }
@@ -99,7 +99,7 @@ func (f *domainForm) request() (guest.Request, error) {
 	if r.Placed, err = f.placed(r.Cells, numa.Request{VCPUs: r.Flavor.VCPUs, MemoryMiB: r.Flavor.MemoryMiB, ExtraSpecs: r.Flavor.ExtraSpecs, Properties: r.Image.Properties}); err != nil {
 		return r, err
 	}
-	places, err := f.places(&r)
+	places, err := f.places(&r, conf)
 	if err != nil {
 		return r, err
 	}

@@ -132,10 +132,3 @@ func checkMachine(r *guest.Request) error {
 	return nil
 }
 
-// places are the guest's drives by Nova's names for them.
-func (f *domainForm) places(r *guest.Request) (map[string]placeForm, error) {
-	if f.Derived.Disks != nil {
-		return f.Derived.Disks.Mapping, nil
-	}
-	return map[string]placeForm{}, nil
-}
