@@ -1,9 +1,6 @@
 package compute
 
 import (
-	"errors"
-	"fmt"
-
 	"compute-agent/configdrive"
 	"compute-agent/guest"
 	"compute-agent/image"
@@ -33,6 +30,8 @@ type Forecast struct {
 	Spec   virt.Spec
 	// Commands are the programs that would be run, each with its arguments.
 	Commands [][]string
+	// Sizes are those of the drives that have one, in bytes, by their files.
+	Sizes map[string]int64
 	// Refused says why the server would not be made; nil if it would.
 	Refused error
 	// Misfit says why no place is found in the host's cells; nil when that is not the reason.
@@ -114,7 +113,12 @@ func (out *Forecast) fill(l *ledger, f NodeFacts, o Outlook, p Proposal) error {
 	if out.Spec, err = buildSpec(out.Server, files, on); err != nil {
 		return err
 	}
-	out.Commands = commandsFor(out.Server, files, p.Image)
+	size := int64(p.Flavor.DiskGiB) << 30
+	if size == 0 {
+		size = p.Image.VirtualSize
+	}
+	out.Sizes = map[string]int64{files.Root: size}
+	out.Commands = commandsFor(out.Server, files, size)
 	return nil
 }
 
@@ -131,11 +135,7 @@ func (l *ledger) forecastRows(c Claim) []ForecastRow {
 }
 
 // commandsFor are the programs that FileDisks runs to make a server's drives.
-func commandsFor(s Server, files Files, img Image) [][]string {
-	size := int64(s.Flavor.DiskGiB) << 30
-	if size == 0 {
-		size = img.VirtualSize
-	}
+func commandsFor(s Server, files Files, size int64) [][]string {
 	overlay := image.OverlayCommand(files.Root, image.Base{Path: files.Base, Format: s.Image.Format}, size)
 	list := [][]string{append([]string{overlay.Name}, overlay.Args...)}
 	if s.ConfigDrive {
@@ -143,14 +143,4 @@ func commandsFor(s Server, files Files, img Image) [][]string {
 		list = append(list, append([]string{iso.Name}, iso.Args...))
 	}
 	return list
-}
-
-// RefusalKind is the name of what is wrong with a proposal, in the words of an error's kind.
-func RefusalKind(err error) string {
-	for kind, name := range map[error]string{ErrInvalid: "invalid", ErrForbidden: "forbidden", ErrNoCapacity: "no capacity"} {
-		if errors.Is(err, kind) {
-			return name
-		}
-	}
-	return fmt.Sprintf("%T", err)
 }

@@ -131,4 +131,3 @@ func checkMachine(r *guest.Request) error {
 	}
 	return nil
 }
-

@@ -61,8 +61,13 @@ func explanation(host numa.Host, opt numa.Options, guest numa.Guest, why *numa.E
 		placed, _ := numa.Fit(host, guest, opt)
 		return "fits\n" + placement(guest, placed)
 	}
+	return "does not fit\n" + explained(why)
+}
+
+// explained says what stands in the way of a guest, and what would let it in.
+func explained(why *numa.Explanation) string {
 	var b strings.Builder
-	b.WriteString("does not fit\n" + obstacles(why) + "\n")
+	b.WriteString(obstacles(why) + "\n")
 	for _, c := range why.Conditions {
 		b.WriteString(c + "\n")
 	}

@@ -66,37 +66,48 @@ func newNodeShowCommand() *cobra.Command {
 	return cmd
 }
 
-func reportNode(ctx context.Context, c *Config, log io.Writer) (r compute.NodeReport, err error) {
+func reportNode(ctx context.Context, c *Config, log io.Writer) (compute.NodeReport, error) {
 	limits, err := capacity(c)
 	if err != nil {
-		return r, err
+		return compute.NodeReport{}, err
 	}
-	var facts compute.NodeFacts
-	// A host on which no agent has run has no servers.
-	err = store.Peek(ctx, filepath.Join(c.StateDir, databaseFile), facts.Read)
+	facts, err := gatherFacts(ctx, c, log, nil)
+	if err != nil {
+		return compute.NodeReport{}, err
+	}
+	return limits.Report(facts)
+}
+
+// gatherFacts reads the database and asks the hypervisor. also may read more of the database; it is not called on a host
+// on which no agent has run, which has no servers.
+func gatherFacts(ctx context.Context, c *Config, log io.Writer, also func(compute.Reader) error) (facts compute.NodeFacts, err error) {
+	err = store.Peek(ctx, filepath.Join(c.StateDir, databaseFile), func(tx compute.Reader) error {
+		if also == nil {
+			return facts.Read(tx)
+		}
+		return errors.Join(facts.Read(tx), also(tx))
+	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return r, err
+		return facts, err
 	}
 	id, err := os.ReadFile(filepath.Join(c.StateDir, "compute_id"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return r, err
+		return facts, err
 	}
 	facts.ID = strings.TrimSpace(string(id))
 	if facts.Storage, err = storageOf(c.StateDir); err != nil {
-		return r, err
+		return facts, err
 	}
 	driver, err := openDriver(ctx, c, newLogger(log, c))
 	if err != nil {
-		return r, err
+		return facts, err
 	}
 	defer func() { err = errors.Join(err, driver.Close()) }()
 	if facts.Host, err = driver.Host(ctx); err != nil {
-		return r, err
+		return facts, err
 	}
-	if facts.Guests, err = driver.Guests(ctx); err != nil {
-		return r, err
-	}
-	return limits.Report(facts)
+	facts.Guests, err = driver.Guests(ctx)
+	return facts, err
 }
 
 // storageOf looks at the file system of the instances, or, before the first start, at the one that they will be on.
