@@ -90,9 +90,12 @@ func (d *definition) disk(drive *Drive) virt.Disk {
 	}
 	disk.Cache = d.cacheMode(drive)
 	if drive.Local() {
-		d.tuneLocal(&disk)
+		d.tuneLocal(&disk, drive)
 	} else {
 		d.tuneVolume(&disk, drive)
+	}
+	if disk.IO == "native" && !uncached(disk.Cache) {
+		disk.IO = "threads"
 	}
 	return disk
 }
@@ -113,9 +116,9 @@ func (d *definition) cacheMode(drive *Drive) string {
 // uncached says whether a cache mode goes around the host's page cache, which native I/O needs.
 func uncached(mode string) bool { return mode == "none" || mode == "directsync" }
 
-func (d *definition) tuneLocal(disk *virt.Disk) {
-	disk.Discard = d.r.Options.Discard
-	if d.r.Options.NativeIO && uncached(disk.Cache) {
+func (d *definition) tuneLocal(disk *virt.Disk, drive *Drive) {
+	disk.Discard, disk.IO = d.r.Options.Discard, drive.IO
+	if drive.IO == "" && d.r.Options.NativeIO {
 		disk.IO = "native"
 	}
 	q := &d.hw.DiskQuota
@@ -132,8 +135,5 @@ func (d *definition) tuneVolume(disk *virt.Disk, drive *Drive) {
 	disk.Tune, disk.Discard, disk.IO = drive.Tune, drive.Discard, drive.IO
 	if drive.IO == "" && drive.Source.Network == nil && !d.r.Options.DefaultVolumeIO {
 		disk.IO = "native"
-	}
-	if disk.IO == "native" && !uncached(disk.Cache) {
-		disk.IO = "threads"
 	}
 }

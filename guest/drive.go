@@ -42,7 +42,7 @@ type Drive struct {
 	Tune    virt.DiskTune
 	BlockIO virt.BlockIO
 	Discard string // what a volume's connection asks for: unmap; empty for the hypervisor's own
-	// IO is what a volume's connection asks for; empty for the rule.
+	// IO is what the drive's storage asks for; empty for the operator's rule.
 	IO    string
 	Alias string // a user's tag for the device that begins with ua-; empty for the volume's ID
 }

@@ -87,7 +87,7 @@ func (f *domainForm) request() (guest.Request, error) {
 		return r, err
 	}
 	s := conf.storage(q.Instance.UUID)
-	r.ConsoleLog = path.Join(s.instance, "console.log")
+	r.ConsoleLog, r.SerialPorts = path.Join(s.instance, "console.log"), conf.serialPorts()
 	f.kernels(&r, s.instance)
 	if conf.err != nil {
 		return r, conf.err
@@ -118,6 +118,7 @@ func (f *domainForm) kernels(r *guest.Request, folder string) {
 	i := &f.Input.Instance
 	r.Server.Kernel, r.Server.Initrd = in("kernel", i.KernelID, ""), in("ramdisk", i.RamdiskID, "")
 	if rescue := f.Input.Rescue; rescue != nil {
-		r.Rescue = &guest.Rescue{Kernel: in("kernel", rescue.KernelID, ".rescue"), Initrd: in("ramdisk", rescue.RamdiskID, ".rescue")}
+		p := r.Image.Properties
+		r.Rescue = &guest.Rescue{Stable: p[blockdev.PropRescueBus] != "" || p[blockdev.PropRescueDevice] != "", Kernel: in("kernel", rescue.KernelID, ".rescue"), Initrd: in("ramdisk", rescue.RamdiskID, ".rescue")}
 	}
 }

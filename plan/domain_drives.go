@@ -85,9 +85,9 @@ type storage struct {
 	io       string // of the server's own files
 	group    string // images_volume_group
 	lvmIO    string
+	asyncIO  string // of volumes that are devices
 	pool     string // images_rbd_pool
 	secret   *virt.SecretRef
-	asyncIO  string // of volumes that are devices
 	rbdUser  string
 	rbdUUID  string
 }
@@ -96,7 +96,7 @@ func (r *reader) storage(uuid string) storage {
 	s := storage{
 		instance: path.Join(r.text("DEFAULT.instances_path", path.Join(r.text("DEFAULT.state_path", "/var/lib/nova"), "instances")), uuid),
 		uuid:     uuid, images: r.text("libvirt.images_type", "default"), group: r.text("libvirt.images_volume_group", ""),
-		pool: r.text("libvirt.images_rbd_pool", "rbd"), asyncIO: "native", lvmIO: "native",
+		pool:    r.text("libvirt.images_rbd_pool", "rbd"),
 		rbdUser: r.text("libvirt.rbd_user", ""), rbdUUID: r.text("libvirt.rbd_secret_uuid", ""),
 	}
 	if s.images == "default" {
@@ -108,11 +108,11 @@ func (r *reader) storage(uuid string) storage {
 	if r.text("DEFAULT.preallocate_images", "none") == "space" {
 		s.io = "native"
 	}
-	if r.yes("libvirt.sparse_logical_volumes", false) {
-		s.lvmIO = ""
+	if !r.yes("libvirt.sparse_logical_volumes", false) {
+		s.lvmIO = "native"
 	}
-	if r.yes("libvirt.use_default_aio_mode_for_volumes", false) {
-		s.asyncIO = ""
+	if !r.yes("libvirt.use_default_aio_mode_for_volumes", false) {
+		s.asyncIO = "native"
 	}
 	if s.rbdUser != "" || s.rbdUUID != "" {
 		s.secret = &virt.SecretRef{User: s.rbdUser, Type: "ceph", UUID: s.rbdUUID}
@@ -128,7 +128,8 @@ func (s *storage) own(name string, role guest.Role, p placeForm, images string) 
 		d.Source.Network = &virt.NetworkSource{Protocol: "rbd", Name: s.pool + "/" + s.uuid + "_" + name, Auth: s.secret}
 		d.IO = ""
 	case "lvm":
-		d.Source.Device, d.IO = path.Join("/dev", s.group, s.uuid+"_"+strings.ReplaceAll(name, "_", "__")), s.lvmIO
+		d.IO = s.lvmIO
+		d.Source.Device = path.Join("/dev", s.group, s.uuid+"_"+strings.ReplaceAll(name, "_", "__"))
 	default:
 		d.Source.File = path.Join(s.instance, name)
 	}
@@ -212,11 +213,8 @@ func (s *storage) volume(b *bdmForm, m map[string]placeForm) (guest.Drive, error
 		c = &connectionForm{}
 	}
 	d := guest.Drive{Role: guest.RoleVolume, Target: p.Dev, Bus: p.Bus, Kind: p.Type, Boot: p.Boot.number(), Format: "raw",
-		Serial: c.Serial, Shared: c.Multiattach, Unstated: true,
+		VolumeID: c.volumeID(), Serial: c.Serial, Shared: c.Multiattach, Unstated: true,
 		BlockIO: virt.BlockIO{Logical: c.Data.Logical.number(), Physical: c.Data.Physical.number()}}
-	if id := c.volumeID(); id != "" {
-		d.Alias = "ua-" + id
-	}
 	if c.Data.Discard {
 		d.Discard = "unmap"
 	}

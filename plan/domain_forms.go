@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 
@@ -166,24 +167,47 @@ func (q *domainInput) nvdimms() []virt.NVDIMM {
 
 // vifForm is a port in Nova's network model.
 type vifForm struct {
-	ID       string            `json:"id"`
-	Address  string            `json:"address"`
-	Type     string            `json:"type"`
-	VNICType string            `json:"vnic_type"`
-	DevName  string            `json:"devname"`
-	OVSID    string            `json:"ovs_interfaceid"`
-	Delegate bool              `json:"delegate_create"`
-	Details  map[string]scalar `json:"details"`
-	Profile  map[string]any    `json:"profile"`
+	ID       string         `json:"id"`
+	Address  string         `json:"address"`
+	Type     string         `json:"type"`
+	VNICType string         `json:"vnic_type"`
+	DevName  string         `json:"devname"`
+	OVSID    string         `json:"ovs_interfaceid"`
+	Delegate bool           `json:"delegate_create"`
+	Details  details        `json:"details"`
+	Profile  map[string]any `json:"profile"`
 	Network  struct {
-		Bridge string            `json:"bridge"`
-		Meta   map[string]scalar `json:"meta"`
+		Bridge string      `json:"bridge"`
+		Meta   networkMeta `json:"meta"`
 		Subnet []struct {
 			IPs []struct {
 				Address string `json:"address"`
 			} `json:"ips"`
 		} `json:"subnets"`
 	} `json:"network"`
+}
+
+type networkMeta struct {
+	MTU scalar `json:"mtu"`
+}
+
+// details are single values by name; what is none of these is left out.
+type details map[string]scalar
+
+// UnmarshalJSON takes any object.
+func (d *details) UnmarshalJSON(b []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	*d = details{}
+	for key, raw := range all {
+		var value scalar
+		if json.Unmarshal(raw, &value) == nil {
+			(*d)[key] = value
+		}
+	}
+	return nil
 }
 
 // recordedInterface is what Nova's own fixtures answer when asked for the host's interface of a virtual
@@ -199,11 +223,12 @@ func (v *vifForm) port() guest.Port {
 	}
 	p := guest.Port{
 		ID: v.ID, MAC: v.Address, VNICType: vnic, VIFType: v.Type, Bridge: v.Network.Bridge, Device: v.DevName,
-		MTU: v.Network.Meta["mtu"].number(), PCISlot: slot, PhysDev: recordedInterface,
+		MTU: v.Network.Meta.MTU.number(), Delegated: v.Delegate, PCISlot: slot, PhysDev: recordedInterface,
 		Details: guest.PortDetails{
-			Hybrid: d["ovs_hybrid_plug"].yes(), PortFilter: d["port_filter"].yes(), InterfaceID: v.OVSID, VLAN: d["vlan"].number(),
+			Hybrid: d["ovs_hybrid_plug"].yes(), CreateTap: d["ovs_create_tap"].yes(), InterfaceID: v.OVSID, VLAN: d["vlan"].number(),
 			ProfileID: string(d["profileid"]), MacvtapSource: string(d["macvtap_source"]), MacvtapMode: string(d["macvtap_mode"]),
 			Socket: string(d["vhostuser_socket"]), SocketMode: string(d["vhostuser_mode"]), VhostUserOVS: d["vhostuser_ovs_plug"].yes(),
+			VhostUserFP: d["vhostuser_fp_plug"].yes(), VhostUserRouter: d["vhostuser_vrouter_plug"].yes(),
 			PhysicalDevice: string(d["physical_interface"]),
 		},
 	}

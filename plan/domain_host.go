@@ -19,29 +19,55 @@ func (r *reader) numa() numa.Config {
 // guests are the operator's choices for all guests, with Nova's defaults.
 func (r *reader) guests() guest.Options {
 	o := guest.Options{
-		CPUMode: r.text("libvirt.cpu_mode", ""), RNG: r.text("libvirt.rng_dev_path", "/dev/urandom"),
-		StatsPeriod: time.Duration(r.number("libvirt.mem_stats_period_seconds", 10)) * time.Second,
+		CPUMode: r.text("libvirt.cpu_mode", ""), CPUModels: r.list("libvirt.cpu_models"), CPUFlags: r.list("libvirt.cpu_model_extra_flags"),
+		Machines: r.pairs("libvirt.hw_machine_type"), RealtimePriority: r.number("libvirt.realtime_scheduler_priority", 1),
+		FileBacked: r.number("libvirt.file_backed_memory", 0) > 0, TCGCacheMiB: r.number("libvirt.tb_cache_size", 0),
+		CacheModes: r.pairs("libvirt.disk_cachemodes"), Discard: r.text("libvirt.hw_disk_discard", ""),
+		DefaultVolumeIO: true, // each drive says its own
+		RXQueueSize:     r.number("libvirt.rx_queue_size", 0), TXQueueSize: r.number("libvirt.tx_queue_size", 0),
+		MaxQueues: r.number("libvirt.max_queues", 0), HypervisorNICs: !r.yes("libvirt.use_virtio_for_bridges", true),
+		NoSPICEAgent: !r.yes("spice.agent_enabled", true), PointerModel: r.text("DEFAULT.pointer_model", "usbtablet"),
+		RNG: r.text("libvirt.rng_dev_path", "/dev/urandom"), RootPorts: r.number("libvirt.num_pcie_ports", 0),
+		Serial: r.text("libvirt.sysinfo_serial", "unique"),
 	}
-	if models := r.list("libvirt.cpu_models"); len(models) > 0 {
-		o.CPUModel = models[0]
-	}
-	if o.StatsPeriod == 0 {
+	if o.StatsPeriod = time.Duration(r.number("libvirt.mem_stats_period_seconds", 10)) * time.Second; o.StatsPeriod <= 0 {
 		o.StatsPeriod = -1
 	}
 	if r.yes("vnc.enabled", true) {
 		o.VNC = r.text("vnc.server_listen", "127.0.0.1")
 	}
+	if r.yes("spice.enabled", false) {
+		o.SPICE = r.text("spice.server_listen", "127.0.0.1")
+	}
+	if r.yes("serial_console.enabled", false) {
+		o.SerialConsole = r.text("serial_console.proxyclient_address", "127.0.0.1")
+	}
 	return o
 }
 
-// byArch reads an option whose entries are ARCH=VALUE.
-func (r *reader) byArch(key, arch string) string {
+// serialPorts are the TCP ports that serial ports are given when no guest has any yet ([serial_console]port_range).
+func (r *reader) serialPorts() []int {
+	from, to, _ := strings.Cut(r.text("serial_console.port_range", "10000:20000"), ":")
+	first, err := strconv.Atoi(from)
+	r.keep(err)
+	last, err := strconv.Atoi(to)
+	r.keep(err)
+	var ports []int
+	for p := first; p < last && len(ports) < 64; p++ {
+		ports = append(ports, p)
+	}
+	return ports
+}
+
+// pairs reads an option whose entries are NAME=VALUE.
+func (r *reader) pairs(key string) map[string]string {
+	m := map[string]string{}
 	for _, entry := range r.list(key) {
-		if name, value, ok := strings.Cut(entry, "="); ok && strings.TrimSpace(name) == arch {
-			return strings.TrimSpace(value)
+		if name, value, ok := strings.Cut(entry, "="); ok {
+			m[strings.TrimSpace(name)] = strings.TrimSpace(value)
 		}
 	}
-	return ""
+	return m
 }
 
 func (h *hardwareForm) host(conf *reader) virt.Host {
@@ -118,13 +144,13 @@ var machineNames = regexp.MustCompile(`^(pc|q35|isapc|microvm|none|xenfv|xenpv|x
 
 // checkMachine refuses machine types that the host does not have, or QEMU if the question does not tell of the host.
 func checkMachine(r *guest.Request) error {
-	machine, err := guest.Machine(r.Image.Properties, r.Options)
+	arch, machine, err := r.Machine()
 	if err != nil {
 		return err
 	}
 	known := machineNames.MatchString(machine)
 	if len(r.Host.Machines) > 0 {
-		known = r.Host.MachineType(r.Host.Arch, machine) != nil
+		known = r.Host.MachineType(arch, machine) != nil
 	}
 	if !known {
 		return &guest.Error{Class: "InvalidMachineType", Key: "hw_machine_type", Value: machine, Rule: "is no machine type of the host's"}

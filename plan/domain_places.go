@@ -27,12 +27,12 @@ func (f *domainForm) places(r *guest.Request, conf *reader) (map[string]placeFor
 // wantedDrives is what the question asks for in package blockdev's words.
 func (f *domainForm) wantedDrives(r *guest.Request, conf *reader) (blockdev.Request, error) {
 	q := &f.Input
-	machine, err := guest.Machine(r.Image.Properties, r.Options)
+	arch, machine, err := r.Machine()
 	if err != nil {
 		return blockdev.Request{}, err
 	}
 	w := blockdev.Request{
-		VirtType: r.Host.VirtType, Arch: r.Host.Arch, Machine: machine, Properties: r.Image.Properties, ISO: q.Image.Format == "iso",
+		VirtType: r.Host.VirtType, Arch: arch, Machine: machine, Properties: r.Image.Properties, ISO: q.Image.Format == "iso",
 		RootName: q.Instance.RootDevice, Prefix: conf.text("libvirt.disk_prefix", ""), AsNova: true,
 	}
 	if q.Instance.ConfigDrive.yes() || conf.yes("DEFAULT.force_config_drive", false) {

@@ -169,7 +169,10 @@ func (p *filePort) port(i int) guest.Port {
 	port := guest.Port{ID: p.ID, MAC: p.MAC, VIFType: p.VIFType, VNICType: p.VNICType, Bridge: p.Bridge, Device: p.Device, MTU: p.MTU,
 		PCISlot: p.PCISlot, Addresses: p.FixedIPs, Details: guest.PortDetails{VLAN: p.VLAN, Socket: p.Socket, SocketMode: p.Mode}}
 	if port.ID == "" {
-		port.ID = fmt.Sprintf("00000000-0000-0000-0000-%012d", i+1)
+		port.ID = fmt.Sprintf("%08d-0000-0000-0000-000000000000", i+1)
+	}
+	if port.Device == "" {
+		port.Device = "tap" + port.ID[:min(len(port.ID), 11)] // as Neutron calls it
 	}
 	if port.VIFType == "" {
 		port.VIFType = "bridge"
