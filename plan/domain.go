@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 
 	"compute-agent/blockdev"
 	"compute-agent/guest"
@@ -29,11 +30,14 @@ func Domain(question []byte) (string, error) {
 	if err != nil {
 		return "", refusalOf(err)
 	}
+	if err := f.Input.Host.check(&spec); err != nil {
+		return "", refusalOf(err)
+	}
 	xml, err := libvirt.Render(spec)
 	if err != nil {
 		return "", refusalOf(err)
 	}
-	return xml, nil
+	return strings.ReplaceAll(xml, ` dev="`+unknownInterface+`"`, ` dev="`+recordedInterface+`"`), nil
 }
 
 // Refusal is why a guest cannot be defined, with the name of the exception that Nova would raise.

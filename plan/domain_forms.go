@@ -211,8 +211,12 @@ func (d *details) UnmarshalJSON(b []byte) error {
 }
 
 // recordedInterface is what Nova's own fixtures answer when asked for the host's interface of a virtual
-// function; a question has no host to ask.
-const recordedInterface = "fake_pf_interface_name"
+// function; a question has no host to ask. It is no interface's name, so another one stands for it until the
+// domain is written.
+const (
+	recordedInterface = "fake_pf_interface_name"
+	unknownInterface  = "not-known"
+)
 
 func (v *vifForm) port() guest.Port {
 	d := v.Details
@@ -223,7 +227,7 @@ func (v *vifForm) port() guest.Port {
 	}
 	p := guest.Port{
 		ID: v.ID, MAC: v.Address, VNICType: vnic, VIFType: v.Type, Bridge: v.Network.Bridge, Device: v.DevName,
-		MTU: v.Network.Meta.MTU.number(), Delegated: v.Delegate, PCISlot: slot, PhysDev: recordedInterface,
+		MTU: v.Network.Meta.MTU.number(), Delegated: v.Delegate, PCISlot: slot, PhysDev: unknownInterface,
 		Details: guest.PortDetails{
 			Hybrid: d["ovs_hybrid_plug"].yes(), CreateTap: d["ovs_create_tap"].yes(), InterfaceID: v.OVSID, VLAN: d["vlan"].number(),
 			ProfileID: string(d["profileid"]), MacvtapSource: string(d["macvtap_source"]), MacvtapMode: string(d["macvtap_mode"]),

@@ -157,3 +157,15 @@ func checkMachine(r *guest.Request) error {
 	}
 	return nil
 }
+
+// check refuses what the question says that the host has not.
+func (h *hardwareForm) check(s *virt.Spec) error {
+	no := func(has *bool) bool { return has != nil && !*has }
+	switch {
+	case s.Firmware.UEFI && no(h.UEFI):
+		return &guest.Error{Class: "UEFINotSupported", Key: "hw_firmware_type", Value: "uefi", Rule: "the host has no UEFI firmware"}
+	case s.Firmware.SecureBoot && no(h.SecureBoot):
+		return &guest.Error{Class: "SecureBootNotSupported", Key: "os_secure_boot", Value: "required", Rule: "the host has no firmware for it"}
+	}
+	return nil
+}

@@ -98,8 +98,12 @@ func planServer(ctx context.Context, c *Config, log io.Writer, file plan.ServerF
 	if facts.Storage.DirectIO, err = readsDirectly(filepath.Join(c.StateDir, databaseFile)); err != nil {
 		return plan.ServerPlan{}, err
 	}
+	guests, err := guestOptions(c)
+	if err != nil {
+		return plan.ServerPlan{}, exitError{exitUsage, err}
+	}
 	forecast, err := limits.Forecast(facts, compute.Outlook{
-		Guests: guestOptions(c), Version: readBuild().Version,
+		Guests: guests, Version: readBuild().Version,
 		Dir: filepath.Join(c.StateDir, instancesDir), ImageDir: filepath.Join(c.StateDir, imagesDir),
 	}, proposal)
 	if err != nil {

@@ -104,8 +104,11 @@ func normalise(e *Element, path string) {
 			delete(e.Attrs, name)
 		}
 	}
-	if path == "devices/graphics" {
+	switch {
+	case path == "devices/graphics":
 		listenChild(e)
+	case path == "devices/disk" && e.Attrs["device"] == "cdrom": // they always are
+		e.Children = slices.DeleteFunc(e.Children, func(c *Element) bool { return c.String() == "<readonly/>" })
 	}
 	for _, c := range e.Children {
 		normalise(c, join(path, c.Name))

@@ -30,7 +30,7 @@ func renderDisk(disk *virt.Disk) libvirtxml.DomainDisk {
 		Alias:        alias(disk.Alias),
 		Boot:         bootOrder(disk.Boot),
 	}
-	if disk.Kind == "cdrom" || disk.ReadOnly {
+	if disk.ReadOnly { // libvirt says it of CD-ROM drives by itself
 		out.ReadOnly = &libvirtxml.DomainDiskReadOnly{}
 	}
 	if disk.Shared {

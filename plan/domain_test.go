@@ -1,0 +1,106 @@
+package plan
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"compute-agent/plan/domaindiff"
+)
+
+// domainVector is a question with what Nova made of it in two of its releases, Zed and a master of 2026. Either is right;
+// one that a release could not answer is empty.
+type domainVector struct {
+	Case   json.RawMessage `json:"case"`
+	Zed    string          `json:"zed"`
+	Master string          `json:"master"`
+	name   string
+	error  *Refusal
+}
+
+func readDomainVectors(t *testing.T) (list []domainVector) {
+	for _, line := range readLines(t, "testdata/domain_xml.jsonl.gz") {
+		var v domainVector
+		if err := json.Unmarshal(line, &v); err != nil {
+			t.Fatal(err)
+		}
+		var named struct {
+			Name  string   `json:"name"`
+			Error *Refusal `json:"error"`
+		}
+		if err := json.Unmarshal(v.Case, &named); err != nil {
+			t.Fatal(err)
+		}
+		v.name, v.error = named.Name, named.Error
+		list = append(list, v)
+	}
+	return list
+}
+
+// TestDomainVectors holds the domains against those that Nova made of the same questions, section by section. With
+// DOMAIN_VECTORS_OUT in the environment they are written there.
+func TestDomainVectors(t *testing.T) {
+	text, err := os.ReadFile("testdata/domain_differences.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := domaindiff.ReadAccepted(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := make([]bool, len(accepted))
+	vectors := readDomainVectors(t)
+	right := 0
+	for _, v := range vectors {
+		ok := t.Run(v.name, func(t *testing.T) {
+			for _, i := range v.check(t, accepted) {
+				used[i] = true
+			}
+		})
+		if ok {
+			right++
+		}
+	}
+	t.Logf("%d of %d domain vectors", right, len(vectors))
+	if len(vectors) == 0 {
+		t.Error("no vectors were read")
+	}
+	for i, a := range accepted {
+		if !used[i] {
+			t.Errorf("accepted difference %d (%s: %s) is none any more: no case has it", i+1, a.Section, a.Why)
+		}
+	}
+}
+
+func (v *domainVector) check(t *testing.T, accepted []domaindiff.Accepted) (used []int) {
+	xml, err := Domain(v.Case)
+	if v.error != nil {
+		var refused *Refusal
+		if !errors.As(err, &refused) || refused.Class != v.error.Class {
+			t.Errorf("got %v, want %s", err, v.error.Class)
+		}
+		return nil
+	}
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	if folder := os.Getenv("DOMAIN_VECTORS_OUT"); folder != "" {
+		if err := os.WriteFile(filepath.Join(folder, v.name+".xml"), []byte(xml), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := parseDomain(t, xml)
+	nova := []domaindiff.Domain{parseDomain(t, v.Zed)}
+	if v.Master != "" {
+		nova = slices.Insert(nova, 0, parseDomain(t, v.Master))
+	}
+	differ, used := domaindiff.Judge(got, nova, accepted)
+	for _, section := range differ {
+		t.Error(domaindiff.Describe(section, nova[0], got))
+	}
+	return used
+}
