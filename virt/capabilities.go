@@ -22,6 +22,7 @@ type Capabilities struct {
 	SecureBoot Answer // whether some of it can run only what is signed
 	// EnrolledKeys is whether some of that knows the usual vendors' keys.
 	EnrolledKeys Answer
+	Stateless    Answer // whether some of it keeps no variables
 
 	MemorySources Offer // file, anonymous, memfd
 	DiskBuses     Offer // virtio, scsi, sata, ide, usb, fdc

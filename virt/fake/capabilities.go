@@ -34,7 +34,7 @@ func capabilities(kind virt.GuestKind, m virt.MachineType) virt.Capabilities {
 	c := virt.Capabilities{
 		Arch: kind.Arch, VirtType: kind.VirtType, Machine: m.Name, Emulator: emulator, MaxVCPUs: m.MaxVCPUs,
 		CPUModes: virt.Offer{"maximum", "host-model", "custom"},
-		Firmware: virt.Offer{"efi"}, SecureBoot: virt.No,
+		Firmware: virt.Offer{"efi"}, SecureBoot: virt.No, Stateless: virt.No,
 		MemorySources: virt.Offer{"file", "anonymous", "memfd"},
 		DiskBuses:     virt.Offer{"fdc", "scsi", "virtio", "usb", "sata"},
 		DiskDevices:   virt.Offer{"disk", "cdrom", "floppy", "lun"},
@@ -110,6 +110,8 @@ func lacking(s virt.Spec, c *virt.Capabilities) string {
 		return "CPU model " + s.CPU.Model
 	case s.Firmware.SecureBoot && c.SecureBoot == virt.No:
 		return "secure boot"
+	case s.Firmware.Stateless && c.Stateless == virt.No:
+		return "stateless firmware"
 	case s.Encryption != nil && c.SEV == nil:
 		return "encryption of memory"
 	}

@@ -204,8 +204,37 @@ func askGuestCapabilities(conn *lv.Connect, h *virt.Host) ([]virt.Capabilities, 
 			if err != nil {
 				return nil, fmt.Errorf("%s guests of machine type %s on %s: %w", kind.VirtType, m.Name, kind.Arch, err)
 			}
+			if c.Stateless, err = hasStateless(conn, &c); err != nil {
+				return nil, err
+			}
 			all = append(all, c)
 		}
 	}
 	return all, nil
+}
+
+// hasStateless finds out whether there is firmware without variables, of which libvirt does not tell: by having it
+// say how it would start a guest with such firmware. It picks the firmware for that as for a guest that it does
+// start.
+func hasStateless(conn *lv.Connect, c *virt.Capabilities) (virt.Answer, error) {
+	if c.Firmware == nil || c.Firmware.Refuses("efi") {
+		return virt.Untold, nil
+	}
+	text, err := Render(virt.Spec{
+		ID: "00000000-0000-4000-8000-000000000000", Name: "probe", VirtType: c.VirtType, Arch: c.Arch, Machine: c.Machine, Emulator: c.Emulator,
+		VCPUs: 1, MemoryMiB: 64, CPU: virt.CPU{Mode: "none", Sockets: 1, Cores: 1, Threads: 1},
+		Firmware: virt.Firmware{UEFI: true, Stateless: true},
+	})
+	if err != nil {
+		return virt.Untold, err
+	}
+	switch _, err := conn.DomainXMLToNative("qemu-argv", text, 0); {
+	case err == nil:
+		return virt.Yes, nil
+	case isCode(err, lv.ERR_OPERATION_FAILED): // it found none that will do
+		return virt.No, nil
+	case outcomeUnknown(err):
+		return virt.Untold, err
+	}
+	return virt.Untold, nil // it cannot say
 }
