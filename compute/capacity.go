@@ -25,6 +25,8 @@ type Capacity struct {
 	PackCells bool
 	// FileBackedMiB is the memory of guests where it is in files (file_backed_memory); 0 for the host's own.
 	FileBackedMiB int
+	// PCI says which devices servers may get: [pci]device_spec and [pci]alias.
+	PCI PCIConfig
 }
 
 // DefaultReservedMemoryMiB is Nova's default of reserved_host_memory_mb.

@@ -90,8 +90,8 @@ func setConditions(host Host, guest Guest, opt Options) []string {
 	}
 	const pci = "no cells that the guest fits into have the PCI devices that it asks for, near enough"
 	const network = "no cells that the guest fits into reach the networks of its ports"
-	if _, ok := Fit(host, guest, noPCI); ok {
-		list = append(list, pci)
+	if placed, ok := Fit(host, guest, noPCI); ok {
+		list = append(list, pci+shortOf(host, placed, opt.PCI))
 	}
 	if _, ok := Fit(host, guest, noNetwork); ok {
 		list = append(list, network)
@@ -100,6 +100,21 @@ func setConditions(host Host, guest Guest, opt Options) []string {
 		list = append(list, pci, network)
 	}
 	return list
+}
+
+// shortOf says which device is short where the guest would go without any.
+func shortOf(host Host, placed Guest, devices Devices) string {
+	var cells []*HostCell
+	for i := range placed.Cells {
+		cells = append(cells, host.Cell(placed.Cells[i].ID))
+	}
+	if devices == nil {
+		return ""
+	}
+	if short := devices.Short(cells); short != "" {
+		return ": " + short
+	}
+	return ""
 }
 
 // crowded finds guest cells that together fit into fewer host cells than they are (Hall's theorem):

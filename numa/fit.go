@@ -31,6 +31,8 @@ type Devices interface {
 	InCell(id int) int
 	// Satisfied says whether the guest's requests can be met when it is placed in these cells.
 	Satisfied(cells []*HostCell) bool
+	// Short says in one line which request cannot be met in these cells; empty when all can.
+	Short(cells []*HostCell) string
 }
 
 // Fit places every cell of the guest in a host cell of its own and returns the layout that results, with

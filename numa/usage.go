@@ -14,21 +14,65 @@ func Place(host Host, guest Guest) (Host, error) { return account(host, guest, +
 func Free(host Host, guest Guest) (Host, error) { return account(host, guest, -1) }
 
 func account(host Host, guest Guest, sign int) (Host, error) {
-	host = host.Clone()
+	t := NewTally(host)
+	err := t.account(guest, sign)
+	if err != nil {
+		return Host{}, err
+	}
+	return t.host, nil
+}
+
+// Tally adds up the guests of a host one after the other. Place makes a host anew for each.
+type Tally struct {
+	host Host
+	was  []cpuset.Set // scratch: what was pinned before a guest
+}
+
+// NewTally begins with a host, which is not changed.
+func NewTally(host Host) *Tally { return &Tally{host: host.Clone()} }
+
+// Host is the host with all that was placed. The next Place changes it.
+func (t *Tally) Host() Host { return t.host }
+
+// Place adds a guest's use as the function Place does. When it fails nothing is added.
+func (t *Tally) Place(guest Guest) error { return t.account(guest, +1) }
+
+func (t *Tally) account(guest Guest, sign int) error {
+	if err := t.accountPins(guest, sign); err != nil {
+		return err
+	}
 	for i := range guest.Cells {
 		g := &guest.Cells[i]
-		cell := host.Cell(g.ID)
+		cell := t.host.Cell(g.ID)
 		if cell == nil {
 			continue // a cell that this host does not have: nothing of it is in use here
 		}
 		cell.UsedMiB = max(0, cell.UsedMiB+sign*g.MemoryMiB)
 		cell.CPUUsage = max(0, cell.CPUUsage+sign*g.Shared.Len())
 		accountPages(cell, g, sign)
-		if err := accountPins(cell, g, sign); err != nil {
-			return Host{}, err
+	}
+	return nil
+}
+
+// accountPins pins, or frees, in all cells or in none.
+func (t *Tally) accountPins(guest Guest, sign int) error {
+	t.was = t.was[:0]
+	for i := range t.host.Cells {
+		t.was = append(t.was, t.host.Cells[i].Pinned)
+	}
+	for i := range guest.Cells {
+		cell := t.host.Cell(guest.Cells[i].ID)
+		if cell == nil {
+			continue
+		}
+		if err := accountPins(cell, &guest.Cells[i], sign); err != nil {
+			for j := range t.was {
+				t.host.Cells[j].Pinned = t.was[j]
+			}
+			return err
 		}
 	}
-	return host, nil
+	return nil
 }
 
 func accountPages(cell *HostCell, g *GuestCell, sign int) {

@@ -51,7 +51,7 @@ func Discover(sys fs.FS) ([]Device, error) {
 		devices = append(devices, d)
 	}
 	slices.SortFunc(devices, func(a, b Device) int { return a.Address.Compare(b.Address) })
-	return devices, checkParents(devices)
+	return devices, Check(devices)
 }
 
 func gone(sys fs.FS, name string) bool {
@@ -59,8 +59,8 @@ func gone(sys fs.FS, name string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// checkParents wants the physical function of every virtual one to be there and to be one.
-func checkParents(devices []Device) error {
+// Check wants the physical function of every virtual one to be there and to be one.
+func Check(devices []Device) error {
 	types := map[Address]string{}
 	for _, d := range devices {
 		types[d.Address] = d.Type

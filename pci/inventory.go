@@ -145,7 +145,8 @@ func (v *Inventory) Owned(owner string) (list []Address) {
 }
 
 // Claim promises the server the devices of its requests, in cells as for Consume. It takes all or none: the
-// error is then ErrNotEnough and names the request. The result has a list of addresses for each request.
+// error is then ErrNotEnough and names the request, as a *Shortage where there are too few. The result has a list
+// of addresses for each request.
 func (v *Inventory) Claim(owner string, requests []Request, host, cells []Cell) ([][]Address, error) {
 	next := v.Clone()
 	taken := make([][]Address, len(requests))
@@ -164,7 +165,7 @@ func (v *Inventory) claim(owner string, r Request, host, cells []Cell) ([]Addres
 	pools, members := v.pools()
 	left := slices.Clone(pools)
 	if !consume(left, r, host, cells) {
-		return nil, fmt.Errorf("%w: %d of alias %q asked for, affinity %s", ErrNotEnough, r.Count, r.Alias, r.affinity())
+		return nil, shortage(pools, r, host, cells)
 	}
 	var list []Address
 	for i := range pools {
@@ -233,9 +234,15 @@ func (v *Inventory) Restore(owner string, devices []Allowed, state State) error 
 
 // Free gives back all devices of a server. One that has none is fine. Devices that have gone
 // meanwhile are forgotten.
-func (v *Inventory) Free(owner string) {
-	for _, a := range v.Owned(owner) {
+func (v *Inventory) Free(owner string) { v.Release(owner, v.Owned(owner)) }
+
+// Release gives back some devices of a server. What it does not have is left alone.
+func (v *Inventory) Release(owner string, addresses []Address) {
+	for _, a := range addresses {
 		e := v.entries[a]
+		if e == nil || !e.used() || e.Owner != owner {
+			continue
+		}
 		e.State, e.Owner = Available, ""
 		if e.Gone {
 			delete(v.entries, a)

@@ -106,7 +106,7 @@ func TestPhysicalExcludesVirtual(t *testing.T) {
 func TestClaimTakesAllOrNothing(t *testing.T) {
 	v, _ := inventory(t)
 	_, err := v.Claim("a", []pci.Request{gpu, gpu}, nil, nil)
-	if want := "not enough PCI devices: 1 of alias \"gpu\" asked for, affinity legacy"; err == nil || err.Error() != want {
+	if want := `1 PCI device of alias "gpu" asked, 0 free, affinity legacy`; !errors.Is(err, pci.ErrNotEnough) || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 	either := pci.Request{Alias: "any", Count: 3, Specs: append(slices.Clone(wholeNIC.Specs), partNIC.Specs...)}
@@ -209,6 +209,10 @@ func TestAffinityOfClaims(t *testing.T) {
 		_, err := v.Clone().Claim("a", []pci.Request{far}, host, host[1:])
 		if fits != (err == nil) {
 			t.Errorf("policy %q: %v", policy, err)
+		}
+		short := pci.Short(v.Pools(), []pci.Request{far}, host, host[1:])
+		if fits != (short == nil) || short != nil && (short.Alias != "vf" || short.Asked != 1 || short.Free != 4 || short.Near != 0) {
+			t.Errorf("policy %q: short of %v", policy, short)
 		}
 	}
 	loose := gpu // its node is not known

@@ -3,6 +3,7 @@
 package pci
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -76,6 +77,44 @@ func consume(pools []Pool, r Request, host, cells []Cell) bool {
 		need -= n
 	}
 	return need == 0
+}
+
+// Shortage is a request that cannot be met. It is an ErrNotEnough.
+type Shortage struct {
+	Alias    string
+	Asked    int
+	Free     int // devices that the alias means, wherever they are
+	Near     int // of them: near enough to the guest's cells
+	Affinity string
+}
+
+// Error says all of it in one line.
+func (s *Shortage) Error() string {
+	text := fmt.Sprintf("%s of alias %q asked, %d free", devices(s.Asked), s.Alias, s.Free)
+	if s.Near < s.Free {
+		text += fmt.Sprintf(", %d of them near enough to the guest's cells", s.Near)
+	}
+	return text + ", affinity " + s.Affinity
+}
+
+// Unwrap makes it an ErrNotEnough.
+func (s *Shortage) Unwrap() error { return ErrNotEnough }
+
+// Short returns the first of the requests that cannot be met, in the sense of Consume; nil when all can.
+func Short(pools []Pool, requests []Request, host, cells []Cell) *Shortage {
+	left := slices.Clone(pools)
+	for _, r := range requests {
+		before := slices.Clone(left)
+		if !consume(left, r, host, cells) {
+			return shortage(before, r, host, cells)
+		}
+	}
+	return nil
+}
+
+func shortage(pools []Pool, r Request, host, cells []Cell) *Shortage {
+	return &Shortage{Alias: r.Alias, Asked: r.Count, Affinity: r.affinity(),
+		Free: count(asked(matching(pools, r), r)), Near: count(asked(affine(matching(pools, r), r, host, cells), r))}
 }
 
 // matching picks the pools that have devices left and whose devices meet one of the request's specs.
@@ -195,4 +234,11 @@ func (p Pool) Properties() map[string]string {
 	}
 	props["vendor_id"], props["product_id"] = p.VendorID, p.ProductID
 	return props
+}
+
+func devices(n int) string {
+	if n == 1 {
+		return "1 PCI device"
+	}
+	return fmt.Sprintf("%d PCI devices", n)
 }

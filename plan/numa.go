@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 
+	"compute-agent/compute"
 	"compute-agent/hwprops"
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
@@ -107,7 +108,9 @@ func (q *numaQuestion) constraints(out map[string]any) *numa.Guest {
 func (q *numaQuestion) options() numa.Options {
 	opt := numa.Options{Pack: q.Config.Pack, Limits: q.Limits.limits()}
 	if q.PCI != nil {
-		opt.PCI = q.PCI.devices(q.Host.host())
+		if demand := q.PCI.demand(q.Host.host()); demand != nil { // a nil pointer would be something
+			opt.PCI = demand
+		}
 	}
 	return opt
 }
@@ -121,8 +124,8 @@ func (q *numaQuestion) fit(out map[string]any, guest numa.Guest) error {
 		return nil
 	}
 	out["fit"] = guestFormOf(placed)
-	if devices, ok := opt.PCI.(*devices); ok && devices.Wanted() {
-		left, _ := pci.Consume(devices.pools, devices.requests, devices.cells, devices.cellsOf(placed))
+	if d, ok := opt.PCI.(*compute.PCIDemand); ok && d.Wanted() {
+		left, _ := pci.Consume(d.Pools, d.Requests, d.Host, d.CellsOf(placed))
 		out["pci_pools_after"] = poolForms(left)
 	}
 	if !countsPages(host, placed) {

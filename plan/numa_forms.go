@@ -3,6 +3,7 @@ package plan
 import (
 	"slices"
 
+	"compute-agent/compute"
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
 	"compute-agent/pci"
@@ -187,60 +188,17 @@ type poolForm struct {
 	Tags      map[string]string `json:"tags"`
 }
 
-// devices joins package pci to the fit.
-type devices struct {
-	pools    []pci.Pool
-	requests []pci.Request
-	cells    []pci.Cell
-}
-
-func (f *pciForm) devices(host numa.Host) *devices {
-	d := &devices{}
+// demand joins package pci to the fit.
+func (f *pciForm) demand(host numa.Host) *compute.PCIDemand {
+	var pools []pci.Pool
 	for _, p := range f.Pools {
-		d.pools = append(d.pools, pci.Pool{VendorID: p.VendorID, ProductID: p.ProductID, Node: p.Node, Count: p.Count, Tags: p.Tags})
+		pools = append(pools, pci.Pool{VendorID: p.VendorID, ProductID: p.ProductID, Node: p.Node, Count: p.Count, Tags: p.Tags})
 	}
+	var requests []pci.Request
 	for _, r := range f.Requests {
-		d.requests = append(d.requests, pci.Request{ID: r.ID, Alias: r.Alias, Count: r.Count, Affinity: value(r.Policy), Specs: r.Spec})
+		requests = append(requests, pci.Request{ID: r.ID, Alias: r.Alias, Count: r.Count, Affinity: value(r.Policy), Specs: r.Spec})
 	}
-	for i := range host.Cells {
-		d.cells = append(d.cells, pciCell(&host.Cells[i]))
-	}
-	return d
-}
-
-func pciCell(c *numa.HostCell) pci.Cell { return pci.Cell{ID: c.ID, Socket: c.Socket} }
-
-func (d *devices) Wanted() bool { return len(d.requests) > 0 }
-
-func (d *devices) InCell(id int) int {
-	n := 0
-	for _, p := range d.pools {
-		if p.Node != nil && *p.Node == id {
-			n += p.Count
-		}
-	}
-	return n
-}
-
-func (d *devices) Satisfied(cells []*numa.HostCell) bool {
-	chosen := make([]pci.Cell, len(cells))
-	for i, c := range cells {
-		chosen[i] = pciCell(c)
-	}
-	_, ok := pci.Consume(d.pools, d.requests, d.cells, chosen)
-	return ok
-}
-
-func (d *devices) cellsOf(placed numa.Guest) []pci.Cell {
-	var cells []pci.Cell
-	for i := range placed.Cells {
-		for _, c := range d.cells {
-			if c.ID == placed.Cells[i].ID {
-				cells = append(cells, c)
-			}
-		}
-	}
-	return cells
+	return compute.NewPCIDemand(pools, requests, host)
 }
 
 func poolForms(pools []pci.Pool) []map[string]any {
