@@ -18,7 +18,7 @@ func (m *Manager) watch(events <-chan virt.Event) {
 		case <-m.closing:
 			return
 		case <-ticker.C:
-			m.spawn(m.audit)
+			m.auditSoon()
 		case ev, ok := <-events:
 			if !ok {
 				return
@@ -37,10 +37,14 @@ func (m *Manager) handle(ev virt.Event) {
 		m.log.Info("connection to the hypervisor is back", "reason", ev.Reason)
 		m.setLost(false)
 		m.back.raise()
-		m.spawn(m.audit)
+		m.auditSoon()
 	case virt.EventStopped:
 		m.syncAfter(ev.ID, m.opt.SettleTime)
 	case virt.EventDeviceRemoved:
+	case virt.EventHostDevices:
+		if len(m.opt.Capacity.PCI.Specs) > 0 {
+			m.auditSoon() // it tells whom that concerns
+		}
 	case virt.EventPanicked:
 		m.logger(ev.ID, "").Warn("the guest's kernel panicked", "reason", ev.Reason)
 		m.syncSoon(ev.ID)
@@ -49,11 +53,32 @@ func (m *Manager) handle(ev virt.Event) {
 	}
 }
 
+// auditSoon audits in the background, once for all who ask while an audit is still to begin.
+func (m *Manager) auditSoon() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed || m.auditing {
+		return
+	}
+	m.auditing = true
+	m.wg.Go(func() {
+		m.audits.Lock() // one after the other
+		defer m.audits.Unlock()
+		m.mu.Lock()
+		m.auditing = false // what happens from here on asks for another one
+		m.mu.Unlock()
+		m.audit()
+	})
+}
+
 // audit compares all servers with all guests, and looks closer where they differ.
 func (m *Manager) audit() {
 	if _, _, err := m.learnHost(); err != nil {
 		m.log.Warn("audit: the hypervisor does not answer", "error", err)
 		return
+	}
+	if err := m.learnDevices(); err != nil {
+		m.log.Warn("audit: cannot list the host's PCI devices; what it had before counts", "error", err)
 	}
 	in, err := m.takeInventory(m.base)
 	if err != nil || !in.listed {

@@ -89,7 +89,7 @@ func TestLedgerNeverOversells(t *testing.T) {
 	if most.Load() > 8 || most.Load() == 0 {
 		t.Errorf("%d claims at once, of 8", most.Load())
 	}
-	if b := l.balance(); b.used != (amounts{}) || b.sum != (Claim{}) {
+	if b := l.balance(); b.used != (amounts{}) || b.sum != (sizes{}) {
 		t.Errorf("left in the ledger: %+v", b)
 	}
 }

@@ -3,11 +3,13 @@ package compute
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
+	"compute-agent/pci"
 	"compute-agent/virt"
 )
 
@@ -49,9 +51,13 @@ func (m *Manager) differences(in inventory) (found []difference, err error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := m.ledger.claims()
+	for id, devices := range in.owners {
+		m.ledger.noteAllocated(id, devices)
+	}
+	entries, b := m.ledger.claims(), m.ledger.balance()
 	found = append(found, compareGuests(in.guests, entries)...)
-	return append(found, comparePlaces(m.ledger.balance(), entries)...), nil
+	found = append(found, comparePlaces(b, entries)...)
+	return append(found, compareDevices(b.stock, entries, in, m.underWay())...), nil
 }
 
 // addMissingClaims stores a claim for each server that was built and has none.
@@ -60,13 +66,15 @@ func addMissingClaims(tx Writer, servers []Server, claims []Claim) (added []Clai
 	for _, c := range claims {
 		claimed[c.ServerID] = true
 	}
-	for _, s := range servers {
-		if claimed[s.ID] || s.Launched.IsZero() {
+	for _, state := range servers {
+		if claimed[state.ID] {
 			continue
 		}
-		if _, err := tx.Server(s.ID); errors.Is(err, ErrNotFound) {
-			continue // deleted meanwhile
-		} else if err != nil {
+		s, err := tx.Server(state.ID)
+		if errors.Is(err, ErrNotFound) || err == nil && s.Launched.IsZero() {
+			continue // deleted meanwhile, or never built
+		}
+		if err != nil {
 			return nil, err
 		}
 		c := claimOf(s.ID, s.Flavor, Image{})
@@ -110,32 +118,45 @@ func (m *Manager) tell(found []difference) {
 func (l *ledger) repair(stored []Claim, busy map[string]bool) (found []difference) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known := make(map[string]bool, len(stored))
+	known := make(map[ClaimKey]bool, len(stored))
 	for _, c := range stored {
-		known[c.ServerID] = true
-		e, there := l.entries[c.ServerID]
+		known[c.Key()] = true
+		e, there := l.entries[c.Key()]
 		switch {
 		case !there:
-			found = append(found, difference{c.ServerID, "its claim was not counted"})
+			found = append(found, difference{c.ServerID, c.Kind.named("its claim") + " was not counted"})
 		case !reflect.DeepEqual(e.Claim, c):
-			found = append(found, difference{c.ServerID, "another claim than the stored one was counted"})
+			found = append(found, difference{c.ServerID, c.Kind.named("another claim") + " than the stored one was counted"})
 		default:
 			continue
 		}
-		l.put(c)
+		l.put(c, nil)
 	}
-	for id := range l.entries {
-		if !known[id] && !busy[id] {
-			found = append(found, difference{id, "a claim was counted that is not stored"})
-			l.drop(id)
+	for key := range l.entries {
+		if !known[key] && !busy[key.ServerID] {
+			found = append(found, difference{key.ServerID, key.Kind.named("a claim") + " was counted that is not stored"})
+			l.drop(key)
 		}
 	}
-	cells, used := l.cells, l.used
+	cells, used, devices := l.cells, l.used, l.stock
 	l.recount()
 	if used != l.used {
 		found = append(found, difference{"", fmt.Sprintf("the sums of what is claimed were %v; they are %v", used, l.used)})
 	}
+	for _, a := range l.stock.Addresses() {
+		if was, is := devices.Entry(a), l.stock.Entry(a); was.State != is.State || was.Owner != is.Owner {
+			found = append(found, difference{"", fmt.Sprintf("PCI device %v was counted as %s; it is %s", a, was, is)})
+		}
+	}
 	return append(found, compareCells(cells, l.cells)...)
+}
+
+// named says which claim it is about.
+func (k ClaimKind) named(claim string) string {
+	if k == ClaimOwn {
+		return claim
+	}
+	return claim + " (" + string(k) + ")"
 }
 
 // compareCells says where cells were counted wrong.
@@ -150,23 +171,27 @@ func compareCells(was, is numa.Host) (found []difference) {
 	return found
 }
 
-// compareGuests holds the hypervisor's guests against what their servers claim.
-func compareGuests(guests []virt.Guest, entries map[string]entry) (found []difference) {
+// compareGuests holds the hypervisor's guests against what their servers claim, for whatever purpose.
+func compareGuests(guests []virt.Guest, entries map[ClaimKey]entry) (found []difference) {
 	for _, g := range guests {
-		e, ours := entries[g.ID]
+		own, ours := entries[ClaimKey{g.ID, ClaimOwn}]
 		if !ours || g.VCPUs == 0 || g.MemoryMiB == 0 {
 			continue
 		}
-		if g.VCPUs != e.VCPUs || g.MemoryMiB != uint64(e.MemoryMiB) {
+		matches := func(kind ClaimKind) bool {
+			e, there := entries[ClaimKey{g.ID, kind}]
+			return there && g.VCPUs == e.VCPUs && g.MemoryMiB == uint64(e.MemoryMiB)
+		}
+		if !slices.ContainsFunc(claimKinds, matches) {
 			found = append(found, difference{g.ID, fmt.Sprintf("its guest has %d vCPUs and %d MiB; it claims %d and %d",
-				g.VCPUs, g.MemoryMiB, e.VCPUs, e.MemoryMiB)})
+				g.VCPUs, g.MemoryMiB, own.VCPUs, own.MemoryMiB)})
 		}
 	}
 	return found
 }
 
 // comparePlaces holds the places of the servers against the host as it is now.
-func comparePlaces(b balance, entries map[string]entry) (found []difference) {
+func comparePlaces(b balance, entries map[ClaimKey]entry) (found []difference) {
 	if len(b.host.cells.Cells) == 0 {
 		return nil // it does not tell
 	}
@@ -174,21 +199,79 @@ func comparePlaces(b balance, entries map[string]entry) (found []difference) {
 		found = append(found, difference{"", fmt.Sprintf("CPU %v of cpu_shared_set or cpu_dedicated_set is offline; nothing is placed on it", b.host.missing)})
 	}
 	owner := map[int]string{}
-	for id, e := range entries {
+	for key, e := range entries {
 		if e.NUMA == nil {
 			continue
 		}
+		id := key.ServerID
 		for i := range e.NUMA.Cells {
 			found = append(found, comparePlace(b.host, id, &e.NUMA.Cells[i])...)
 		}
 		for pcpu := range pinnedTo(*e.NUMA).All {
-			if other, taken := owner[pcpu]; taken {
+			if other, taken := owner[pcpu]; taken && other != id {
 				found = append(found, difference{max(id, other), fmt.Sprintf("pCPU %d is claimed by server %s too", pcpu, min(id, other))})
 			}
 			owner[pcpu] = id
 		}
 	}
 	return append(found, comparePages(b.cells)...)
+}
+
+// compareDevices holds the servers' PCI devices against those of the host and of the guests.
+func compareDevices(s stock, entries map[ClaimKey]entry, in inventory, busy map[string]bool) (found []difference) {
+	owner := map[pci.Address]string{}
+	claimed := map[string]map[string]bool{}
+	for key, e := range entries {
+		id := key.ServerID
+		for _, d := range e.PCI {
+			if other, taken := owner[d.Address]; taken && other != id {
+				found = append(found, difference{max(id, other), fmt.Sprintf("PCI device %v is claimed by server %s too", d.Address, min(id, other))})
+			}
+			owner[d.Address] = id
+			if claimed[id] == nil {
+				claimed[id] = map[string]bool{}
+			}
+			claimed[id][d.Address.String()] = true
+			found = append(found, compareDevice(s.Entry(d.Address), id, d)...)
+		}
+	}
+	for _, g := range in.guests {
+		if in.owners != nil && !busy[g.ID] {
+			found = append(found, compareOwned(s, g.ID, claimed[g.ID], in.owners[g.ID])...)
+		}
+	}
+	return found
+}
+
+// compareDevice holds a claimed device against the host's.
+func compareDevice(is pci.Entry, id string, d ClaimedDevice) []difference {
+	switch {
+	case is.Gone || is.State == pci.Removed:
+		return []difference{{id, fmt.Sprintf("PCI device %v, which it has, has gone from the host or is not one that pci_device_spec means any more", d.Address)}}
+	case is.VendorID != d.VendorID || is.ProductID != d.ProductID || is.Type != d.Type:
+		return []difference{{id, fmt.Sprintf("PCI device %v is now %s:%s %s; it has it as %s:%s %s", d.Address,
+			is.VendorID, is.ProductID, is.Type, d.VendorID, d.ProductID, d.Type)}}
+	}
+	return nil
+}
+
+// compareOwned holds the devices of a guest against those that its server claims. What a guest that is no server's has
+// concerns only those devices that servers may get.
+func compareOwned(s stock, id string, claimed map[string]bool, has []string) (found []difference) {
+	for _, text := range has {
+		address, err := pci.ParseAddress(text)
+		switch {
+		case claimed[text] || err != nil || claimed == nil && s.Entry(address).State == pci.Removed:
+		default:
+			found = append(found, difference{id, fmt.Sprintf("its guest has PCI device %s, which it does not claim", text)})
+		}
+	}
+	for _, text := range slices.Sorted(maps.Keys(claimed)) {
+		if !slices.Contains(has, text) {
+			found = append(found, difference{id, fmt.Sprintf("it claims PCI device %s, which its guest does not have", text)})
+		}
+	}
+	return found
 }
 
 func comparePlace(host hostSize, id string, g *numa.GuestCell) (found []difference) {

@@ -95,7 +95,9 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	if err := on.check(s, m.disks.Files(s)); err != nil {
 		return s, err
 	}
-	claim, err := m.ledger.take(claimOf(s.ID, flavor, img), numaRequest(s))
+	asked := claimOf(s.ID, flavor, img)
+	asked.Operation = op.ID
+	claim, err := m.ledger.take(asked, numaRequest(s))
 	if err != nil {
 		return s, err
 	}

@@ -2,8 +2,6 @@ package compute
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 
 	"compute-agent/hwprops"
@@ -16,6 +14,15 @@ import (
 type PCIConfig struct {
 	Specs   []pci.Spec  // [pci]device_spec
 	Aliases pci.Aliases // [pci]alias
+}
+
+// allowed are those of the host's devices that servers may get.
+func (c PCIConfig) allowed(list []virt.HostPCI) ([]pci.Allowed, error) {
+	devices, err := DevicesOf(list)
+	if err != nil {
+		return nil, err
+	}
+	return pci.Allow(c.Specs, devices)
 }
 
 // DevicesOf is the host's PCI devices as its hypervisor describes them, in the terms of package pci. It fails when
@@ -210,15 +217,6 @@ func (d *PCIDemand) CellsOf(placed numa.Guest) []pci.Cell {
 	return cells
 }
 
-// deviceTexts are addresses as the hypervisor writes them.
-func deviceTexts(devices []ClaimedDevice) map[string]bool {
-	set := make(map[string]bool, len(devices))
-	for _, d := range devices {
-		set[d.Address.String()] = true
-	}
-	return set
-}
-
 // guestDevices are a claim's devices in the terms of the driver.
 func guestDevices(devices []ClaimedDevice) (list []virt.PCIDevice) {
 	for _, d := range devices {
@@ -226,6 +224,3 @@ func guestDevices(devices []ClaimedDevice) (list []virt.PCIDevice) {
 	}
 	return list
 }
-
-// sortedKeys are the keys of a set in order.
-func sortedKeys(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }

@@ -116,7 +116,7 @@ func (w *work) undo(ctx context.Context, i int, cause error) error {
 		if !w.proc.freesClaim {
 			return nil
 		}
-		return tx.DeleteClaim(w.op.ServerID)
+		return tx.DeleteClaim(ClaimKey{w.op.ServerID, ClaimOwn})
 	})
 	if err != nil {
 		return err

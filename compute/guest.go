@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"compute-agent/numa"
+	"compute-agent/pci"
 	"compute-agent/virt"
 )
 
@@ -65,10 +65,51 @@ func (m *Manager) sizeLedger(host virt.Host, storage Storage) error {
 			return err
 		}
 	} else if !size.online.Equal(m.ledger.balance().host.online) {
-		m.spawn(m.audit) // CPUs came or went: it tells whom that concerns
+		m.auditSoon() // CPUs came or went: it tells whom that concerns
 	}
 	m.ledger.size(size)
 	return nil
+}
+
+// learnDevices asks the driver which PCI devices the host has, where servers may get any, and tells the ledger.
+func (m *Manager) learnDevices() error {
+	specs := m.ledger.capacity.PCI.Specs
+	if len(specs) == 0 {
+		m.ledger.show(nil)
+		return nil
+	}
+	lister, can := m.driver.(virt.PCILister)
+	if !can {
+		return errNoPCI
+	}
+	ctx, cancel := m.call()
+	defer cancel()
+	list, err := lister.PCIDevices(ctx)
+	if errors.Is(err, virt.ErrUnsupported) {
+		return errNoPCI
+	}
+	if err != nil {
+		return err
+	}
+	found, err := m.ledger.capacity.PCI.allowed(list)
+	if err == nil {
+		m.ledger.show(found)
+	}
+	return err
+}
+
+// errNoPCI is a configuration that is not for this hypervisor.
+var errNoPCI = &pci.Error{Class: "PciConfigInvalidSpec", Key: "pci_device_spec", Rule: "this hypervisor does not tell of the host's PCI devices"}
+
+// listOwners asks the driver which devices the guests have; nil where servers may get none.
+func (m *Manager) listOwners() (map[string][]string, error) {
+	lister, can := m.driver.(virt.PCILister)
+	if !can || len(m.ledger.capacity.PCI.Specs) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := m.call()
+	defer cancel()
+	return lister.PCIOwners(ctx)
 }
 
 // createGuest makes a server's guest, its vCPUs stopped. One with its ID that is there already, from
@@ -78,7 +119,8 @@ func (m *Manager) createGuest(s Server) error {
 	if err != nil {
 		return err
 	}
-	on.placed, on.cells = m.ledger.place(s.ID)
+	claim, cells := m.ledger.place(s.ID)
+	on.placed, on.devices, on.cells = claim.NUMA, guestDevices(claim.PCI), cells
 	spec, err := buildSpec(s, m.disks.Files(s), on)
 	if err != nil {
 		return err
@@ -86,28 +128,40 @@ func (m *Manager) createGuest(s Server) error {
 	ctx, cancel := m.call()
 	defer cancel()
 	err = m.driver.Create(ctx, spec)
-	if !errors.Is(err, virt.ErrExists) {
-		return m.orOffline(err, on.placed)
+	if errors.Is(err, virt.ErrExists) {
+		if _, lookErr := m.driver.Guest(ctx, s.ID); lookErr != nil {
+			return errors.Join(err, ignoreNotFound(lookErr)) // another guest has its name
+		}
+		if err := m.driver.Destroy(ctx, s.ID); err != nil {
+			return err
+		}
+		err = m.driver.Create(ctx, spec)
 	}
-	if _, lookErr := m.driver.Guest(ctx, s.ID); lookErr != nil {
-		return errors.Join(err, ignoreNotFound(lookErr)) // another guest has its name
+	if err == nil {
+		m.ledger.allocate(s.ID)
 	}
-	if err := m.driver.Destroy(ctx, s.ID); err != nil {
-		return err
-	}
-	return m.driver.Create(ctx, spec)
+	return m.orLost(err, claim)
 }
 
-// orOffline says in place of err that the pCPUs that a guest is pinned to are offline, if that is so.
-func (m *Manager) orOffline(err error, placed *numa.Guest) error {
-	if err == nil || placed == nil || transient(err) {
+// orLost says in place of err that the pCPUs that a guest is pinned to are offline, or that a device of its has
+// gone, if that is so.
+func (m *Manager) orLost(err error, claim Claim) error {
+	if err == nil || claim.NUMA == nil && claim.PCI == nil || transient(err) {
 		return err
 	}
-	if _, _, hostErr := m.learnHost(); hostErr != nil {
+	if _, _, hostErr := m.learnHost(); hostErr != nil || m.learnDevices() != nil {
 		return err
 	}
-	if off := pinnedTo(*placed).Minus(m.ledger.balance().host.online); !off.Empty() {
-		return lostPlace(err, "pCPU %v is offline", off)
+	b := m.ledger.balance()
+	if claim.NUMA != nil {
+		if off := pinnedTo(*claim.NUMA).Minus(b.host.online); !off.Empty() {
+			return lostPlace(err, "pCPU %v is offline", off)
+		}
+	}
+	for _, d := range claim.PCI {
+		if b.stock.Entry(d.Address).Gone {
+			return lostPlace(err, "PCI device %v, which it has, has gone", d.Address)
+		}
 	}
 	return err
 }

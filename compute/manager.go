@@ -115,6 +115,9 @@ type Manager struct {
 	lost    bool                // the hypervisor did not answer when it was last spoken to
 	unknown map[string]bool     // guests that were reported as unknown
 	told    map[difference]bool // of the last audit
+	// auditing says that an audit is asked for and has not begun.
+	auditing bool
+	audits   sync.Mutex // held by one
 }
 
 // Reasons for which an operation's goroutine stops in the middle.

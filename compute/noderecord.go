@@ -81,6 +81,10 @@ func (r *NodeRecord) Put(s NodeShare) error {
 	return r.use(s, +1, numa.Place)
 }
 
+// Hold counts what a server holds beside its share, in a move or until it may go back: as Nova does, which counts
+// migrations in the sums and not in the statistics.
+func (r *NodeRecord) Hold(s NodeShare) error { return r.use(s, +1, numa.Place) }
+
 // Remove no longer counts a server. One that is not counted is fine.
 func (r *NodeRecord) Remove(serverID string) error {
 	s, known := r.shares[serverID]

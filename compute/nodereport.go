@@ -2,11 +2,13 @@ package compute
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"compute-agent/numa"
+	"compute-agent/pci"
 	"compute-agent/virt"
 )
 
@@ -18,6 +20,9 @@ type NodeFacts struct {
 	Servers []Server
 	Claims  []Claim
 	Guests  []virt.Guest // all of the hypervisor's
+	// Devices are the host's PCI devices, and Owners those that guests have, by guest; see ReadDevices.
+	Devices []virt.HostPCI
+	Owners  map[string][]string
 }
 
 // NodeReport is the node in the two shapes in which an OpenStack knows it: Nova's ComputeNode, which counts, and
@@ -25,6 +30,8 @@ type NodeFacts struct {
 type NodeReport struct {
 	ComputeNode NovaNode `json:"compute_node"`
 	Provider    Provider `json:"resource_provider"`
+	// DeviceProviders are the children of Provider: PCI devices whose spec says how placement knows them.
+	DeviceProviders []Provider `json:"device_providers,omitempty"`
 }
 
 // NovaNode is Nova's record of a host.
@@ -53,7 +60,8 @@ type NovaNode struct {
 	RAMAllocationRatio float64           `json:"ram_allocation_ratio"`
 	DiskAllocation     float64           `json:"disk_allocation_ratio"`
 
-	cells numa.Host // what NUMA tells
+	cells   numa.Host // what NUMA tells
+	devices []pci.Entry
 }
 
 // CellLines tells of the host's cells, a line for each, for people.
@@ -122,14 +130,20 @@ func (c Capacity) Report(f NodeFacts) (NodeReport, error) {
 	for _, claim := range f.Claims {
 		l.restore(claim)
 	}
+	found, deviceErr := c.PCI.allowed(f.Devices)
+	l.show(found)
+	for id, has := range f.Owners {
+		l.noteAllocated(id, has)
+	}
 	b := l.balance()
 	return NodeReport{
-		ComputeNode: l.capacity.computeNode(f, b, l.claims()),
-		Provider:    l.capacity.provider(f, b),
-	}, err
+		ComputeNode:     l.capacity.computeNode(f, b, l.claims()),
+		Provider:        l.capacity.provider(f, b),
+		DeviceProviders: deviceProviders(f.Host.Hostname, b.stock),
+	}, errors.Join(err, deviceErr)
 }
 
-func (c Capacity) computeNode(f NodeFacts, b balance, entries map[string]entry) NovaNode {
+func (c Capacity) computeNode(f NodeFacts, b balance, entries map[ClaimKey]entry) NovaNode {
 	record := c.nodeRecord(f, b, entries)
 	n := NovaNode{
 		UUID: f.ID, Hostname: f.Host.Hostname, Hypervisor: f.Host.Hypervisor, Version: f.Host.HypervisorVersion,
@@ -138,8 +152,11 @@ func (c Capacity) computeNode(f NodeFacts, b balance, entries map[string]entry) 
 		DiskGiB: record.DiskGiB, DiskGiBUsed: record.DiskGiBUsed, FreeDiskGiB: record.DiskGiB - record.DiskGiBUsed,
 		DiskAvailableLeast: availableLeast(f.Storage, f.Guests),
 		RunningVMs:         record.RunningVMs(), Workload: record.Workload(), Stats: record.Stats(),
-		CPUInfo: CPUInfoOf(f.Host), SupportedInstances: supportedInstances(f.Host), PCIPools: pciPools(),
+		CPUInfo: CPUInfoOf(f.Host), SupportedInstances: supportedInstances(f.Host), PCIPools: pciPools(b.stock.pools()),
 		CPUAllocationRatio: c.CPUAllocationRatio, RAMAllocationRatio: c.RAMAllocationRatio, DiskAllocation: c.DiskAllocationRatio,
+	}
+	for _, a := range b.stock.Addresses() {
+		n.devices = append(n.devices, b.stock.Entry(a))
 	}
 	if record.NUMAUsed != nil {
 		topology := numaTopology(*record.NUMAUsed)
@@ -149,7 +166,7 @@ func (c Capacity) computeNode(f NodeFacts, b balance, entries map[string]entry) 
 }
 
 // nodeRecord counts the servers as Nova does.
-func (c Capacity) nodeRecord(f NodeFacts, b balance, entries map[string]entry) *NodeRecord {
+func (c Capacity) nodeRecord(f NodeFacts, b balance, entries map[ClaimKey]entry) *NodeRecord {
 	size := NodeSize{VCPUs: b.host.vcpus, MemoryMiB: b.host.memoryMiB, DiskGiB: b.host.diskGiB,
 		ReservedVCPUs: c.ReservedHostCPUs, ReservedMemoryMiB: c.ReservedHostMemoryMiB, ReservedDiskMiB: c.ReservedHostDiskMiB}
 	if len(b.host.cells.Cells) > 0 {
@@ -157,12 +174,18 @@ func (c Capacity) nodeRecord(f NodeFacts, b balance, entries map[string]entry) *
 	}
 	var shares []NodeShare
 	for _, s := range f.Servers {
-		e := entries[s.ID]
+		e := entries[ClaimKey{s.ID, ClaimOwn}]
 		shares = append(shares, NodeShare{ServerID: s.ID, VCPUs: e.VCPUs, MemoryMiB: e.MemoryMiB, DiskGiB: e.DiskGiB, NUMA: e.counted,
 			VM: s.VM, Task: s.Task, OSType: s.Image.Properties["os_type"], ProjectID: s.ProjectID})
 	}
 	record := NewNodeRecord(size)
-	_ = record.Audit(shares) // what cannot be counted was left out of the entries, and the audit tells of it
+	// What cannot be counted was left out of the entries, and the audit tells of it.
+	_ = record.Audit(shares)
+	for key, e := range entries {
+		if key.Kind != ClaimOwn {
+			_ = record.Hold(NodeShare{ServerID: key.ServerID, VCPUs: e.sum.VCPUs, MemoryMiB: e.sum.MemoryMiB, DiskGiB: e.sum.DiskGiB, NUMA: e.counted})
+		}
+	}
 	return record
 }
 
@@ -246,11 +269,6 @@ func numaCell(c *numa.HostCell) novaObject {
 	})
 }
 
-// pciPools is empty: no device is given to servers yet.
-func pciPools() novaObject {
-	return newNovaObject("PciDevicePoolList", "1.1", map[string]any{"objects": []any{}})
-}
-
 // Report describes the node as it is now.
 func (m *Manager) Report() (NodeReport, error) {
 	f := NodeFacts{ID: m.opt.NodeID}
@@ -262,6 +280,11 @@ func (m *Manager) Report() (NodeReport, error) {
 		return NodeReport{}, err
 	}
 	if f.Guests, err = m.listGuests(); err != nil {
+		return NodeReport{}, err
+	}
+	ctx, cancel := m.call()
+	defer cancel()
+	if err := f.ReadDevices(ctx, m.driver); err != nil {
 		return NodeReport{}, err
 	}
 	return m.ledger.capacity.Report(f)

@@ -294,7 +294,7 @@ func TestAuditNamesDifferences(t *testing.T) {
 	claim := w.claims()[changed.ID]
 	claim.MemoryMiB, claim.NUMA = 256, nil
 	w.must(w.agent.store.Update(t.Context(), func(tx compute.Writer) error {
-		return errors.Join(tx.DeleteClaim(lost.ID), tx.PutClaim(claim))
+		return errors.Join(tx.DeleteClaim(compute.ClaimKey{ServerID: lost.ID}), tx.PutClaim(claim))
 	}))
 	w.Audit()
 	for id, what := range map[string]string{

@@ -42,14 +42,47 @@ type Operation struct {
 	Started time.Time
 }
 
-// Claim is what a server takes of the host. It is stored with the server's record and lasts until
-// the guest is gone.
+// Claim is what a server takes of the host, for a purpose. It is stored, and lasts until it is given back or becomes
+// a claim of another kind; see ClaimKind.
 type Claim struct {
 	ServerID  string
-	VCPUs     int // all of the server's, those that are pinned too
+	Kind      ClaimKind
+	Operation string // that took it: its step is in the journal for as long as it is under way
+	VCPUs     int    // all of the server's, those that are pinned too
 	MemoryMiB int
 	DiskGiB   int
-	// NUMA is where its vCPUs and memory were placed when it was created: until the server is gone it
-	// runs there and nowhere else. nil for a server that may run anywhere.
+	// NUMA is where its vCPUs and memory were placed when it was taken: until it is given back they are there and
+	// nowhere else. nil for a server that may run anywhere.
 	NUMA *numa.Guest
+	PCI  []ClaimedDevice
 }
+
+// ClaimKind is what a claim is for. A server has at most one of each kind, and they are held together. In the end of
+// an operation its claim becomes the server's own, or goes.
+type ClaimKind string
+
+// The kinds of claims.
+const (
+	// ClaimOwn is what the server's guest is made of: taken by its create.
+	ClaimOwn ClaimKind = ""
+	// ClaimResize is the new size on the same host, beside the old one, until the user confirms it or goes back.
+	ClaimResize ClaimKind = "resize"
+	// ClaimRebuild is for the new image. The guest is never there twice: what the server has already is not counted
+	// again, and it keeps what it has until the new guest is made.
+	ClaimRebuild ClaimKind = "rebuild"
+	// ClaimIncoming is for a guest that arrives from another host.
+	ClaimIncoming ClaimKind = "incoming"
+	// ClaimOutgoing is what a guest that leaves, or has left, keeps until it cannot come back.
+	ClaimOutgoing ClaimKind = "outgoing"
+)
+
+var claimKinds = []ClaimKind{ClaimOwn, ClaimResize, ClaimRebuild, ClaimIncoming, ClaimOutgoing}
+
+// ClaimKey says which of a server's claims.
+type ClaimKey struct {
+	ServerID string
+	Kind     ClaimKind
+}
+
+// Key is the claim's.
+func (c Claim) Key() ClaimKey { return ClaimKey{c.ServerID, c.Kind} }

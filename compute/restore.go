@@ -7,16 +7,18 @@ import (
 	"slices"
 
 	"compute-agent/numa"
+	"compute-agent/pci"
 	"compute-agent/virt"
 )
 
 // inventory is everything that is there at start.
 type inventory struct {
-	servers    []Server
+	servers    []Server // their states
 	operations []Operation
 	guests     []virt.Guest
-	listed     bool     // the hypervisor answered; without it guests is unknown, not empty
-	files      []string // IDs of servers that have files
+	listed     bool                // the hypervisor answered; without it guests is unknown, not empty
+	files      []string            // IDs of servers that have files
+	owners     map[string][]string // addresses of PCI devices by guest; nil where servers get none
 }
 
 // verdict is what the start decides about one server, guest or set of files.
@@ -107,11 +109,8 @@ func (m *Manager) Start(ctx context.Context) error {
 	if err := m.restoreClaims(ctx); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	var wrong *numa.Error
-	if _, _, err := m.learnHost(); errors.As(err, &wrong) {
-		return fmt.Errorf("the configuration is not for this host: %w", wrong)
-	} else if err != nil {
-		m.log.Warn("the hypervisor does not answer yet", "error", err)
+	if err := m.learnAtStart(); err != nil {
+		return fmt.Errorf("the configuration is not for this host: %w", err)
 	}
 	// Before the listing, so that no change falls between the two.
 	events := m.driver.Events(m.base)
@@ -130,6 +129,25 @@ func (m *Manager) Start(ctx context.Context) error {
 	return nil
 }
 
+// learnAtStart asks what the host has. The error is that of a configuration that is not for it, a *numa.Error or a
+// *pci.Error.
+func (m *Manager) learnAtStart() error {
+	_, _, err := m.learnHost()
+	if err == nil {
+		err = m.learnDevices()
+	}
+	if wrong, is := errors.AsType[*numa.Error](err); is {
+		return wrong
+	}
+	if wrong, is := errors.AsType[*pci.Error](err); is {
+		return wrong
+	}
+	if err != nil {
+		m.log.Warn("the hypervisor does not answer yet", "error", err)
+	}
+	return nil
+}
+
 // restoreClaims fills the ledger from the store, before anything else: nothing that is claimed is free.
 func (m *Manager) restoreClaims(ctx context.Context) error {
 	return m.store.View(ctx, func(tx Reader) error {
@@ -144,7 +162,7 @@ func (m *Manager) restoreClaims(ctx context.Context) error {
 func (m *Manager) takeInventory(ctx context.Context) (inventory, error) {
 	var in inventory
 	err := m.store.View(ctx, func(tx Reader) (err error) {
-		if in.servers, err = tx.Servers(); err != nil {
+		if in.servers, err = tx.ServerStates(); err != nil {
 			return err
 		}
 		in.operations, err = tx.Operations()
@@ -159,6 +177,10 @@ func (m *Manager) takeInventory(ctx context.Context) (inventory, error) {
 	guests, err := m.listGuests()
 	if err != nil {
 		m.log.Warn("cannot list the guests; waiting for the hypervisor", "error", err)
+		return in, nil
+	}
+	if in.owners, err = m.listOwners(); err != nil {
+		m.log.Warn("cannot list the guests' PCI devices; waiting for the hypervisor", "error", err)
 		return in, nil
 	}
 	in.guests, in.listed = guests, true

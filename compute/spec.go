@@ -10,6 +10,7 @@ import (
 	"compute-agent/hwprops"
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
+	"compute-agent/pci"
 	"compute-agent/virt"
 )
 
@@ -42,6 +43,7 @@ type machine struct {
 	cells   numa.Host   // the host's, as they are configured
 	placed  *numa.Guest // where the server was placed; nil for anywhere
 	ports   []guest.Port
+	devices []virt.PCIDevice
 }
 
 // check says whether a server's guest can be defined, before anything is done.
@@ -60,7 +62,7 @@ func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
 			RootType: "image", RootID: s.ImageID,
 		},
 		Flavor: guestFlavor(s.Flavor), Image: guest.Image{Format: s.Image.Format, Properties: s.Image.Properties},
-		Placed: m.placed, Cells: m.cells, NUMA: m.numa, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
+		Placed: m.placed, Cells: m.cells, NUMA: m.numa, PCI: m.devices, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
 		HostSerial: m.guests.HostSerial,
 		Host:       m.host, Options: m.guests.Options, Package: m.version,
 	}
@@ -150,6 +152,9 @@ func settingAtFault(err error) (key string, known bool) {
 		return e.Key, true
 	}
 	if e, is := errors.AsType[*guest.Error](err); is {
+		return e.Key, true
+	}
+	if e, is := errors.AsType[*pci.Error](err); is {
 		return e.Key, true
 	}
 	if e, is := errors.AsType[*blockdev.Error](err); is {

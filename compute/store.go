@@ -19,6 +19,9 @@ type Store interface {
 type Reader interface {
 	Server(id string) (Server, error)
 	Servers() ([]Server, error)
+	// ServerStates lists the servers with nothing but ID, Number, VM, Task and Power, at a small part of the
+	// cost.
+	ServerStates() ([]Server, error)
 	Claims() ([]Claim, error)
 	Operations() ([]Operation, error) // oldest first
 	Flavor(id string) (Flavor, error)
@@ -37,10 +40,13 @@ type Writer interface {
 	InsertServer(Server) (Server, error)
 	// UpdateServer replaces a server's record. ErrNotFound if there is none.
 	UpdateServer(Server) error
-	// DeleteServer removes a server with its claim. Its operation must be gone before.
+	// DeleteServer removes a server with its claims. Its operation must be gone before.
 	DeleteServer(id string) error
 	PutClaim(Claim) error
-	DeleteClaim(serverID string) error
+	DeleteClaim(ClaimKey) error
+	// MoveClaim makes a server's claim one of another kind, in the place of what it has of that. A claim that
+	// is not there moves nothing.
+	MoveClaim(from ClaimKey, to ClaimKind) error
 	// PutOperation fails with ErrConflict when another operation is under way on the server.
 	PutOperation(Operation) error
 	DeleteOperation(id string) error

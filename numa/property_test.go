@@ -77,8 +77,8 @@ type someDevices struct {
 	wanted int
 }
 
-func (d someDevices) Wanted() bool      { return d.wanted > 0 }
-func (d someDevices) InCell(id int) int { return d.byCell[id] }
+func (d someDevices) Wanted() bool                  { return d.wanted > 0 }
+func (d someDevices) InCell(id int) int             { return d.byCell[id] }
 func (d someDevices) Short([]*numa.HostCell) string { return "" }
 
 func (d someDevices) Satisfied(cells []*numa.HostCell) bool {

@@ -193,7 +193,7 @@ func (r Request) affinity() string {
 func (v *Inventory) Allocate(owner string, addresses []Address) error {
 	for _, a := range addresses {
 		if e := v.entries[a]; e == nil || !e.used() || e.Owner != owner {
-			return fmt.Errorf("allocate %v to server %s: %w: it is %s", a, owner, ErrState, v.Entry(a).describe())
+			return fmt.Errorf("allocate %v to server %s: %w: it is %s", a, owner, ErrState, v.Entry(a).String())
 		}
 	}
 	for _, a := range addresses {
@@ -202,7 +202,8 @@ func (v *Inventory) Allocate(owner string, addresses []Address) error {
 	return nil
 }
 
-func (e Entry) describe() string {
+// String says in which state the device is, and who has it.
+func (e Entry) String() string {
 	if e.used() {
 		return fmt.Sprintf("%s by server %s", e.State, e.Owner)
 	}
@@ -217,7 +218,7 @@ func (v *Inventory) Restore(owner string, devices []Allowed, state State) error 
 	}
 	for _, d := range devices {
 		if e := v.entries[d.Address]; e != nil && e.used() && e.Owner != owner {
-			return fmt.Errorf("restore %v to server %s: %w: it is %s", d.Address, owner, ErrState, e.describe())
+			return fmt.Errorf("restore %v to server %s: %w: it is %s", d.Address, owner, ErrState, e.String())
 		}
 	}
 	for _, d := range devices {

@@ -9,10 +9,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"compute-agent/compute"
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
+	"compute-agent/pci"
 )
 
 func fullFlavor(id, name string) compute.Flavor {
@@ -31,9 +33,14 @@ func fullKeypair(user, name string) compute.Keypair {
 	return compute.Keypair{UserID: user, Name: name, Type: "ssh", PublicKey: "ssh-ed25519 AAAA", Fingerprint: "00:11", Created: noon}
 }
 
-// fullClaim is a claim of a guest with one cell, in which vCPUs are pinned and float.
+// fullClaim is a claim of a guest with one cell, in which vCPUs are pinned and float, and a PCI device.
 func fullClaim(serverID string) compute.Claim {
-	return compute.Claim{ServerID: serverID, VCPUs: 1, MemoryMiB: 2, DiskGiB: 3, NUMA: &numa.Guest{EmulatorThreads: "isolate", Cells: []numa.GuestCell{
+	parent := pci.Address{Bus: 0x3b}
+	return compute.Claim{ServerID: serverID, Kind: compute.ClaimResize, Operation: "o", PCI: []compute.ClaimedDevice{{
+		Device: pci.Device{Address: pci.Address{Domain: 1, Bus: 0x3b, Slot: 2, Function: 7}, VendorID: "8086", ProductID: "154c", Class: 0x020000,
+			Type: pci.TypeVF, Node: new(int), Parent: &parent, Driver: "iavf", Netdev: "ens1f0v1"},
+		Alias: "nic", Managed: true,
+	}}, VCPUs: 1, MemoryMiB: 2, DiskGiB: 3, NUMA: &numa.Guest{EmulatorThreads: "isolate", Cells: []numa.GuestCell{
 		{ID: 1, Shared: cpuset.Of(2), Dedicated: cpuset.Of(0, 1), MemoryMiB: 512, PageKiB: 2048, CPUPolicy: "mixed", ThreadPolicy: "require",
 			Pins: []numa.Pin{{VCPU: 0, PCPU: 65}, {VCPU: 1, PCPU: 66}}, Reserved: cpuset.Of(64)},
 	}}}
@@ -177,7 +184,7 @@ func TestClaims(t *testing.T) {
 	}
 	wantClaims(first, second)
 	update(t, s, func(w compute.Writer) error {
-		return errors.Join(w.DeleteClaim("b"), w.DeleteClaim("b"))
+		return errors.Join(w.DeleteClaim(compute.ClaimKey{ServerID: "b"}), w.DeleteClaim(compute.ClaimKey{ServerID: "b"}))
 	})
 	wantClaims(second)
 }
@@ -288,6 +295,55 @@ func TestKeypairs(t *testing.T) {
 		}
 		all, err := w.Keypairs("v")
 		want(t, all, err, []compute.Keypair{other})
+		return nil
+	})
+}
+
+func TestClaimsOfOneServer(t *testing.T) {
+	s := open(t)
+	own, resize := compute.Claim{ServerID: "a", VCPUs: 1}, compute.Claim{ServerID: "a", Kind: compute.ClaimResize, VCPUs: 2}
+	resized := resize
+	resized.Kind = compute.ClaimOwn
+	claims := func(want ...compute.Claim) {
+		t.Helper()
+		view(t, s, func(r compute.Reader) error {
+			got, err := r.Claims()
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			return err
+		})
+	}
+	insert(t, s, fullServer("a"))
+	update(t, s, func(w compute.Writer) error { return errors.Join(w.PutClaim(own), w.PutClaim(resize)) })
+	claims(own, resize)
+	update(t, s, func(w compute.Writer) error {
+		return errors.Join(w.MoveClaim(compute.ClaimKey{ServerID: "a", Kind: compute.ClaimIncoming}, compute.ClaimOwn), // there is none
+			w.MoveClaim(own.Key(), compute.ClaimOwn))
+	})
+	claims(own, resize)
+	for range 2 { // again is fine
+		update(t, s, func(w compute.Writer) error { return w.MoveClaim(resize.Key(), compute.ClaimOwn) })
+		claims(resized)
+	}
+	for range 2 {
+		update(t, s, func(w compute.Writer) error { return w.DeleteClaim(resized.Key()) })
+		claims()
+	}
+	update(t, s, func(w compute.Writer) error { return errors.Join(w.PutClaim(own), w.PutClaim(resize), w.DeleteServer("a")) })
+	claims()
+}
+
+func TestServerStates(t *testing.T) {
+	s := open(t)
+	insert(t, s, fullServer("a"))
+	b := insert(t, s, fullServer("b"))
+	view(t, s, func(r compute.Reader) error {
+		list, err := r.ServerStates()
+		if len(list) != 2 {
+			t.Fatalf("%d servers", len(list))
+		}
+		want(t, list[1], err, compute.Server{ID: "b", Number: b.Number, VM: b.VM, Task: b.Task, Power: b.Power})
 		return nil
 	})
 }

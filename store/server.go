@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"compute-agent/compute"
@@ -35,6 +36,15 @@ func (r reader) Server(id string) (compute.Server, error) {
 // Servers implements compute.Reader.
 func (r reader) Servers() ([]compute.Server, error) {
 	return list(r, "list servers", scanServer, selectServers+" ORDER BY number")
+}
+
+// ServerStates implements compute.Reader.
+func (r reader) ServerStates() ([]compute.Server, error) {
+	scan := func(r row) (s compute.Server, err error) {
+		err = r.Scan(&s.Number, &s.ID, &s.VM, &s.Task, &s.Power)
+		return s, err
+	}
+	return list(r, "list the states of servers", scan, "SELECT number, id, vm_state, task_state, power_state FROM servers ORDER BY number")
 }
 
 // InsertServer implements compute.Writer.
@@ -81,42 +91,76 @@ func (w writer) DeleteServer(id string) error {
 	return explain(subject, err)
 }
 
+const selectClaims = "SELECT server_id, kind, operation, vcpus, memory_mib, disk_gib, numa, pci FROM claims ORDER BY seq"
+
 func scanClaim(r row) (c compute.Claim, err error) {
-	var place []byte
-	if err = r.Scan(&c.ServerID, &c.VCPUs, &c.MemoryMiB, &c.DiskGiB, &place); err != nil || place == nil {
+	var place, devices []byte
+	if err = r.Scan(&c.ServerID, &c.Kind, &c.Operation, &c.VCPUs, &c.MemoryMiB, &c.DiskGiB, &place, &devices); err != nil {
 		return c, err
 	}
-	return c, decode(place, &c.NUMA)
+	if place != nil {
+		err = decode(place, &c.NUMA)
+	}
+	if devices != nil && err == nil {
+		err = decode(devices, &c.PCI)
+	}
+	return c, err
 }
 
 // Claims implements compute.Reader.
 func (r reader) Claims() ([]compute.Claim, error) {
-	return list(r, "list claims", scanClaim, "SELECT server_id, vcpus, memory_mib, disk_gib, numa FROM claims ORDER BY seq")
+	return list(r, "list claims", scanClaim, selectClaims)
 }
 
 // PutClaim implements compute.Writer. ErrNotFound if there is no such server.
 func (w writer) PutClaim(c compute.Claim) error {
-	subject := "claim of server " + c.ServerID
-	var place any // NULL
-	if c.NUMA != nil {
-		text, err := encode(c.NUMA)
-		if err != nil {
-			return fmt.Errorf("%s: %w", subject, err)
-		}
-		place = text
+	subject := claimSubject(c.Key())
+	place, placeErr := encodeOrNull(c.NUMA, c.NUMA == nil)
+	devices, devicesErr := encodeOrNull(c.PCI, c.PCI == nil)
+	if err := errors.Join(placeErr, devicesErr); err != nil {
+		return fmt.Errorf("%s: %w", subject, err)
 	}
-	_, err := w.exec(`INSERT INTO claims (server_id, vcpus, memory_mib, disk_gib, numa) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (server_id) DO UPDATE SET vcpus = excluded.vcpus, memory_mib = excluded.memory_mib,
-			disk_gib = excluded.disk_gib, numa = excluded.numa`,
-		c.ServerID, c.VCPUs, c.MemoryMiB, c.DiskGiB, place)
+	_, err := w.exec(`INSERT INTO claims (server_id, kind, operation, vcpus, memory_mib, disk_gib, numa, pci) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (server_id, kind) DO UPDATE SET operation = excluded.operation, vcpus = excluded.vcpus,
+			memory_mib = excluded.memory_mib, disk_gib = excluded.disk_gib, numa = excluded.numa, pci = excluded.pci`,
+		c.ServerID, c.Kind, c.Operation, c.VCPUs, c.MemoryMiB, c.DiskGiB, place, devices)
 	if isDangling(err) {
 		return missing("server " + c.ServerID)
 	}
 	return explain(subject, err)
 }
 
+func claimSubject(key compute.ClaimKey) string {
+	if key.Kind == compute.ClaimOwn {
+		return "claim of server " + key.ServerID
+	}
+	return fmt.Sprintf("claim of server %s (%s)", key.ServerID, key.Kind)
+}
+
+// encodeOrNull is a column's JSON.
+func encodeOrNull(v any, null bool) (any, error) {
+	if null {
+		return nil, nil
+	}
+	return encode(v)
+}
+
 // DeleteClaim implements compute.Writer.
-func (w writer) DeleteClaim(serverID string) error {
-	_, err := w.exec("DELETE FROM claims WHERE server_id = ?", serverID)
-	return explain("claim of server "+serverID, err)
+func (w writer) DeleteClaim(key compute.ClaimKey) error {
+	_, err := w.exec("DELETE FROM claims WHERE server_id = ? AND kind = ?", key.ServerID, key.Kind)
+	return explain(claimSubject(key), err)
+}
+
+// MoveClaim implements compute.Writer.
+func (w writer) MoveClaim(from compute.ClaimKey, to compute.ClaimKind) error {
+	if from.Kind == to {
+		return nil
+	}
+	// What has the place goes only if something comes into it.
+	_, err := w.exec(`DELETE FROM claims WHERE server_id = ? AND kind = ?
+		AND EXISTS (SELECT 1 FROM claims WHERE server_id = ? AND kind = ?)`, from.ServerID, to, from.ServerID, from.Kind)
+	if err == nil {
+		_, err = w.exec("UPDATE claims SET kind = ? WHERE server_id = ? AND kind = ?", to, from.ServerID, from.Kind)
+	}
+	return explain(claimSubject(from), err)
 }
