@@ -59,6 +59,7 @@ type Config struct {
 	CPUSharedSet, CPUDedicatedSet *cpuset.Set // nil: not set
 	ReservedHugePages             []map[string]string
 	PackNUMACells                 bool
+	PCIDeviceSpecs, PCIAliases    []string // JSON objects
 	MaxConcurrentBuilds           int
 
 	ShutdownTimeout       time.Duration
@@ -197,6 +198,16 @@ func (c *Config) resourceKeys() []key {
 				"semicolon. The size is in KiB or has a unit (2MB, 1GB)."},
 		{name: "packing_host_numa_cells_allocation_strategy", initial: "false", value: truth(&c.PackNUMACells),
 			doc: "Fill the host's NUMA cells one after the other. Otherwise guests are spread over them."},
+		{name: "pci_device_spec", initial: "", value: objects(&c.PCIDeviceSpecs, checkDeviceSpecs),
+			doc: "PCI devices of the host that servers may get: a list of entries with Nova's keys ([pci]device_spec): vendor_id,\n" +
+				"product_id, address (with wildcards, or regular expressions by part) or devname, physical_network,\n" +
+				"resource_class, traits, managed, remote_managed and tags of your own. In the file:\n" +
+				"pci_device_spec: [{vendor_id: 10de, product_id: 20b5}, {address: \"0000:3b:02.*\"}]; elsewhere as JSON."},
+		{name: "pci_alias", initial: "", value: objects(&c.PCIAliases, checkAliases),
+			doc: "Names by which flavors ask for these devices (pci_passthrough:alias=NAME:COUNT): a list of entries with Nova's\n" +
+				"keys ([pci]alias): name, vendor_id, product_id, device_type (type-PCI, type-PF, type-VF), numa_policy\n" +
+				"(required, legacy, preferred, socket), resource_class, traits. In the file:\n" +
+				"pci_alias: [{name: gpu, vendor_id: 10de, product_id: 20b5, device_type: type-PCI}]; elsewhere as JSON."},
 	}
 }
 

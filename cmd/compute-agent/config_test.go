@@ -70,6 +70,13 @@ func TestConfigErrorsNameKeyLineAndRule(t *testing.T) {
 		{name: "number too small", file: "max_concurrent_builds: 0", want: []string{"from 1 to 1000"}},
 		{name: "fraction for whole", file: "reserved_host_cpus: 1.5", want: []string{"reserved_host_cpus: must be a whole number"}},
 		{name: "not a number", file: "cpu_allocation_ratio: .nan", want: []string{"cpu_allocation_ratio: must be a number"}},
+		{name: "wrong device", file: "pci_device_spec:\n- {vendor_id: 10de}\n- {vendor_id: nvidia}\n",
+			want: []string{"test.yaml:1: pci_device_spec: vendor_id=\"nvidia\": must be up to four hexadecimal digits or *"}},
+		{name: "unknown key of an alias", file: "pci_alias: [{name: gpu, colour: red}]", want: []string{"pci_alias: colour=\"red\": is not a key of an alias"}},
+		{name: "alias without a name", env: []string{`COMPUTE_AGENT_PCI_ALIAS={"vendor_id": "10de"}`}, want: []string{"COMPUTE_AGENT_PCI_ALIAS: pci_alias: name: an alias needs a name"}},
+		{name: "no object", file: "pci_device_spec: [10de]", want: []string{"pci_device_spec: must be a list of JSON objects"}},
+		{name: "no JSON", args: []string{"--pci-device-spec={"}, want: []string{"flag --pci-device-spec: pci_device_spec: must be a list of JSON objects"}},
+		{name: "twice in a device", file: "pci_device_spec: [{vendor_id: 10de, vendor_id: 10de}]", want: []string{"vendor_id is there twice"}},
 		{name: "list for value", file: "listen: [a, b]", want: []string{"test.yaml:1: listen: must be a single value"}},
 		{name: "map for value", file: "listen:\n  host: x\n", want: []string{"listen: must be a single value"}},
 		{name: "no value", file: "public_url:\n", want: []string{"test.yaml:1: public_url: has no value"}},
@@ -269,5 +276,40 @@ func TestPublicURL(t *testing.T) {
 		if got := c.config.publicURL(&net.TCPAddr{IP: net.ParseIP(c.ip), Port: 8774}); got != c.want {
 			t.Errorf("%+v on %s: %s, want %s", c.config, c.ip, got, c.want)
 		}
+	}
+}
+
+// TestPCISettings reads the same devices from every form that they may be written in.
+func TestPCISettings(t *testing.T) {
+	const object = `{"product_id":"0443","vendor_id":"8086"}`
+	for name, c := range map[string]struct {
+		file      string
+		env, args []string
+	}{
+		"YAML":             {file: "pci_device_spec:\n- vendor_id: 8086\n  product_id: 0443\n"},
+		"YAML in one line": {file: "pci_device_spec: [{vendor_id: 8086, product_id: 0443}]\n"},
+		"YAML, one":        {file: "pci_device_spec: {vendor_id: 8086, product_id: 0443}\n"},
+		"texts":            {file: "pci_device_spec:\n- '" + object + "'\n"},
+		"a text":           {file: "pci_device_spec: '[" + object + "]'\n"},
+		"environment":      {env: []string{"COMPUTE_AGENT_PCI_DEVICE_SPEC= [" + object + "]"}},
+		"flag":             {args: []string{"--pci-device-spec", object}},
+	} {
+		got, err := load(t, c.file, c.env, c.args)
+		if err != nil || len(got.PCIDeviceSpecs) != 1 || got.PCIDeviceSpecs[0] != object {
+			t.Errorf("%s: %q, %v", name, got.PCIDeviceSpecs, err)
+			continue
+		}
+		var printed strings.Builder
+		if err := got.printEffective(&printed); err != nil {
+			t.Fatal(err)
+		}
+		again, err := load(t, printed.String(), nil, nil)
+		if err != nil || !reflect.DeepEqual(again.PCIDeviceSpecs, got.PCIDeviceSpecs) {
+			t.Errorf("%s: printed and read again: %q, %v", name, again.PCIDeviceSpecs, err)
+		}
+	}
+	none, err := load(t, "pci_device_spec: []\npci_alias: \"\"\n", nil, nil)
+	if err != nil || none.PCIDeviceSpecs != nil || none.PCIAliases != nil {
+		t.Errorf("none: %q, %v", none.PCIDeviceSpecs, err)
 	}
 }

@@ -44,6 +44,15 @@ func (c *Config) readYAML(path string, data []byte) error {
 			errs = append(errs, fmt.Errorf("%s: %s: no such key", where, name.Value))
 		case seen[k.name] != 0:
 			errs = append(errs, fmt.Errorf("%s: %s: is also on line %d", where, k.name, seen[k.name]))
+		case value.Kind != yaml.ScalarNode && k.structured():
+			text, err := jsonOf(value)
+			if err == nil {
+				err = k.value.Set(text) // without the text in the error: it is not what the file has
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %s: %w", where, k.name, err))
+			}
+			c.origin[k.name] = where
 		case value.Kind != yaml.ScalarNode:
 			errs = append(errs, fmt.Errorf("%s: %s: must be a single value", where, k.name))
 		case value.Tag == "!!null":
@@ -96,7 +105,7 @@ func printDefaults(w io.Writer) error {
 // scalar is a key's value in YAML.
 func scalar(k key) string {
 	value := k.value.String()
-	if k.value.Type() != "string" {
+	if k.value.Type() != "string" && !k.structured() {
 		return value
 	}
 	if value == "" {

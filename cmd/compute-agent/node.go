@@ -106,8 +106,10 @@ func gatherFacts(ctx context.Context, c *Config, log io.Writer, also func(comput
 	if facts.Host, err = driver.Host(ctx); err != nil {
 		return facts, err
 	}
-	facts.Guests, err = driver.Guests(ctx)
-	return facts, err
+	if facts.Guests, err = driver.Guests(ctx); err != nil {
+		return facts, err
+	}
+	return facts, facts.ReadDevices(ctx, driver)
 }
 
 // storageOf looks at the file system of the instances, or, before the first start, at the one that they will be on.
@@ -157,6 +159,9 @@ func nodeTable(r compute.NodeReport) string {
 	}
 	for _, line := range n.CellLines() {
 		t.AppendRow(table.Row{"numa_topology", line})
+	}
+	for _, line := range n.DeviceLines() {
+		t.AppendRow(table.Row{"pci_devices", line})
 	}
 	return t.Render()
 }

@@ -18,6 +18,7 @@ import (
 	"compute-agent/image"
 	"compute-agent/internal/command"
 	"compute-agent/numa"
+	"compute-agent/pci"
 	"compute-agent/store"
 	"compute-agent/virt"
 	"compute-agent/virt/fake"
@@ -225,7 +226,9 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 }
 
 func capacity(c *Config) (compute.Capacity, error) {
-	reserved, err := numa.ParseReservedPages(c.ReservedHugePages)
+	reserved, reservedErr := numa.ParseReservedPages(c.ReservedHugePages)
+	specs, specsErr := pci.ParseSpecs(c.PCIDeviceSpecs)
+	aliases, aliasesErr := pci.ParseAliases(c.PCIAliases)
 	return compute.Capacity{
 		CPUAllocationRatio:    c.CPURatio,
 		RAMAllocationRatio:    c.RAMRatio,
@@ -236,12 +239,16 @@ func capacity(c *Config) (compute.Capacity, error) {
 		NUMA:                  numa.Config{SharedSet: c.CPUSharedSet, DedicatedSet: c.CPUDedicatedSet, Reserved: reserved},
 		PackCells:             c.PackNUMACells,
 		FileBackedMiB:         c.Hardware.FileBackedMiB,
-	}, err
+		PCI:                   compute.PCIConfig{Specs: specs, Aliases: aliases},
+	}, errors.Join(reservedErr, specsErr, aliasesErr)
 }
 
 func (a *agent) startManager(ctx context.Context, core backend) error {
 	err := core.Start(ctx)
 	if _, wrong := errors.AsType[*numa.Error](err); wrong {
+		return exitError{exitUsage, err}
+	}
+	if _, wrong := errors.AsType[*pci.Error](err); wrong {
 		return exitError{exitUsage, err}
 	}
 	if err != nil {
