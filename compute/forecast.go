@@ -55,14 +55,9 @@ type Outlook struct {
 // Forecast says what making a server would do on a node, without doing any of it. It is pure. The error is that of a host
 // which contradicts itself.
 func (c Capacity) Forecast(f NodeFacts, o Outlook, p Proposal) (Forecast, error) {
-	l := newLedger(c)
-	size, err := l.capacity.measure(f.Host, f.Storage)
+	l, err := c.ledgerOf(f)
 	if err != nil {
 		return Forecast{}, err
-	}
-	l.size(size)
-	for _, claim := range f.Claims {
-		l.restore(claim)
 	}
 	out := Forecast{Server: p.server(f, o.Guests), Cells: l.balance().cells}
 	out.Refused = out.fill(l, f, o, p)
@@ -107,9 +102,9 @@ func (out *Forecast) fill(l *ledger, f NodeFacts, o Outlook, p Proposal) error {
 		out.Misfit, _ = numa.Explain(out.Cells, numaRequest(out.Server), l.capacity.fitOptions(), l.placed()) // its error is err
 		return err
 	}
-	l.drop(claim.ServerID)
+	l.abort(claim.Key())
 	out.Claim, out.Rows = claim, l.forecastRows(claim)
-	on.placed = claim.NUMA
+	on.placed, on.devices = claim.NUMA, guestDevices(claim.PCI)
 	if out.Spec, err = buildSpec(out.Server, files, on); err != nil {
 		return err
 	}

@@ -124,6 +124,18 @@ type Inventory struct {
 
 // Report describes a node. It is pure. The error is that of a host which contradicts itself.
 func (c Capacity) Report(f NodeFacts) (NodeReport, error) {
+	l, err := c.ledgerOf(f)
+	b := l.balance()
+	return NodeReport{
+		ComputeNode:     l.capacity.computeNode(f, b, l.claims()),
+		Provider:        l.capacity.provider(f, b),
+		DeviceProviders: deviceProviders(f.Host.Hostname, b.stock),
+	}, err
+}
+
+// ledgerOf is the ledger of a node. The error is that of a host which contradicts itself: the ledger is then without what
+// cannot be true.
+func (c Capacity) ledgerOf(f NodeFacts) (*ledger, error) {
 	l := newLedger(c)
 	size, err := l.capacity.measure(f.Host, f.Storage)
 	l.size(size)
@@ -135,12 +147,7 @@ func (c Capacity) Report(f NodeFacts) (NodeReport, error) {
 	for id, has := range f.Owners {
 		l.noteAllocated(id, has)
 	}
-	b := l.balance()
-	return NodeReport{
-		ComputeNode:     l.capacity.computeNode(f, b, l.claims()),
-		Provider:        l.capacity.provider(f, b),
-		DeviceProviders: deviceProviders(f.Host.Hostname, b.stock),
-	}, errors.Join(err, deviceErr)
+	return l, errors.Join(err, deviceErr)
 }
 
 func (c Capacity) computeNode(f NodeFacts, b balance, entries map[ClaimKey]entry) NovaNode {
