@@ -120,22 +120,27 @@ func smallSpec(t testing.TB) virt.Spec {
 	}
 }
 
+// tinyImage is the tiny guest's disk.
+func tinyImage(t testing.TB) string {
+	t.Helper()
+	if image := os.Getenv("TINY_GUEST_IMAGE"); image != "" {
+		return image
+	}
+	build := exec.Command("../../test/guest/build.sh")
+	build.Stderr = os.Stderr
+	out, err := build.Output()
+	if err != nil {
+		t.Fatalf("build the tiny guest: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // bootableSpec is the tiny guest on an overlay.
 func bootableSpec(t testing.TB) virt.Spec {
 	t.Helper()
-	image := os.Getenv("TINY_GUEST_IMAGE")
-	if image == "" {
-		build := exec.Command("../../test/guest/build.sh")
-		build.Stderr = os.Stderr
-		out, err := build.Output()
-		if err != nil {
-			t.Fatalf("build the tiny guest: %v", err)
-		}
-		image = strings.TrimSpace(string(out))
-	}
 	s := smallSpec(t)
 	overlay, base := s.Disks[0].Source.File, filepath.Join(filepath.Dir(s.Disks[0].Source.File), "base")
-	run(t, "cp", image, base) // where QEMU's user may read it
+	run(t, "cp", tinyImage(t), base) // where QEMU's user may read it
 	run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", overlay)
 	s.Disks[0].Backing = []virt.Backing{{Path: base, Format: "qcow2"}}
 	s.MemoryMiB = 192
