@@ -38,12 +38,11 @@ var bootCases = map[string]struct {
 			`pci.* 0601:8086:7000.*`, // the PIIX3 of machine type pc
 			`acpi.*`,
 		},
-		misses: []string{`efi .*`, `tpm .*`, `nic .*`, `acpi.* HPET.*`},
+		misses: []string{`efi .*`, `tpm .*`, `nic .*`},
 	},
 	"q35": {
 		change: func(s *virt.Spec) {
 			s.Machine, s.RootPorts = "q35", 4
-			s.Clock.HPET = true
 			s.USB.Controller = "qemu-xhci"
 			s.Watchdog = "poweroff"
 			s.Video, s.Graphics = &virt.Video{Model: "bochs"}, []virt.Graphics{{Type: "vnc", Listen: "127.0.0.1"}}
@@ -62,6 +61,7 @@ var bootCases = map[string]struct {
 			d := &s.Disks[0]
 			d.Bus, d.Target, d.Serial, d.Unit = "scsi", "sda", "scsi-root", new(int)
 			d.Discard, d.DetectZeroes = "unmap", "unmap"
+			s.SCSI = "virtio-scsi"
 			addDisk(s, "data", virt.Disk{Format: "raw", Bus: "virtio", Target: "vda", Serial: "data-7", BlockIO: virt.BlockIO{Logical: 4096, Physical: 4096}})
 		},
 		sees: []string{
@@ -166,7 +166,7 @@ var bootCases = map[string]struct {
 	"iommu": {
 		change: func(s *virt.Spec) {
 			s.Machine, s.Features.IOAPIC = "q35", "qemu"
-			s.IOMMU = &virt.IOMMU{Model: "intel", InterruptRemapping: true, CachingMode: true, EIM: true, IOTLB: true, AddressBits: 48}
+			s.IOMMU = &virt.IOMMU{Model: "intel", InterruptRemapping: true, CachingMode: true, IOTLB: true, AddressBits: 48}
 		},
 		sees: []string{`acpi.* DMAR.*`},
 	},
@@ -194,6 +194,7 @@ func TestBoot(t *testing.T) {
 	for name, c := range bootCases {
 		t.Run(name, func(t *testing.T) {
 			s := bootableSpec(t)
+			s.CPU.Mode, s.CPU.Model = "custom", "Nehalem" // what the agent gives emulated guests
 			c.change(&s)
 			lines := bootLines(t, d, s)
 			for _, pattern := range c.sees {

@@ -70,6 +70,17 @@ func goldenSpecs() map[string]goldenSpec {
 			all[name] = goldenSpec{s, c.lack}
 		}
 	}
+	for name, c := range bootCases {
+		s := virt.Spec{
+			ID: "6f4c2a1e-0d5b-4b8e-9c57-3a2f1e0d9b8c", Name: "instance-0000002b", VirtType: "qemu", Arch: "x86_64", Machine: "pc",
+			VCPUs: 1, MemoryMiB: 192, CPU: virt.CPU{Mode: "custom", Model: "Nehalem", Sockets: 1, Cores: 1, Threads: 1},
+			Disks: []virt.Disk{{Source: virt.Source{File: instances + "disk"}, Format: "qcow2", Backing: []virt.Backing{{Path: images + "ab12", Format: "qcow2"}},
+				Target: "vda", Bus: "virtio", Cache: "unsafe", Boot: 1}},
+			Serial: []virt.SerialPort{{Type: "pty", Log: instances + "console.log", AppendLog: true}},
+		}
+		c.change(&s)
+		all["boot-"+name] = goldenSpec{s, ""}
+	}
 	return all
 }
 
