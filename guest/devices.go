@@ -182,7 +182,8 @@ func (d *definition) iommu() error {
 	}
 	d.spec.IOMMU = &virt.IOMMU{Model: model}
 	if model == "intel" {
-		d.spec.IOMMU = &virt.IOMMU{Model: model, CachingMode: true, EIM: true, InterruptRemapping: true, IOTLB: true, AddressBits: 48}
+		// Extended interrupt mode needs KVM: QEMU's own emulation refuses it.
+		d.spec.IOMMU = &virt.IOMMU{Model: model, CachingMode: true, EIM: d.spec.VirtType == "kvm", InterruptRemapping: true, IOTLB: true, AddressBits: 48}
 	}
 	return nil
 }
