@@ -1,8 +1,6 @@
 package compute
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -73,7 +71,7 @@ func TestBuildSpec(t *testing.T) {
 			if err := spec.Validate(); err != nil {
 				t.Error(err)
 			}
-			golden.Assert(t, "testdata/spec/"+name+".golden", specText(t, spec))
+			golden.Assert(t, "testdata/spec/"+name+".golden", golden.JSON(t, spec))
 		})
 	}
 }
@@ -117,63 +115,4 @@ func TestHostname(t *testing.T) {
 			t.Errorf("host name of %q is %q, want %q", name, got, want)
 		}
 	}
-}
-
-// specText is a Spec without what is not set in it.
-func specText(t *testing.T, spec virt.Spec) string {
-	t.Helper()
-	text, err := json.Marshal(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tree any
-	if err := json.Unmarshal(text, &tree); err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(withoutZeros(tree)); err != nil {
-		t.Fatal(err)
-	}
-	return out.String()
-}
-
-func withoutZeros(tree any) any {
-	switch tree := tree.(type) {
-	case map[string]any:
-		for key, v := range tree {
-			if v = withoutZeros(v); v == nil {
-				delete(tree, key)
-			} else {
-				tree[key] = v
-			}
-		}
-		if len(tree) == 0 {
-			return nil
-		}
-	case []any:
-		for i := range tree {
-			if v := withoutZeros(tree[i]); v != nil {
-				tree[i] = v // a CPU 0 stays
-			}
-		}
-		if len(tree) == 0 {
-			return nil
-		}
-	case string:
-		if tree == "" {
-			return nil
-		}
-	case float64:
-		if tree == 0 {
-			return nil
-		}
-	case bool:
-		if !tree {
-			return nil
-		}
-	}
-	return tree
 }

@@ -20,7 +20,7 @@ func Define(r Request) (virt.Spec, error) {
 	}
 	d.identity()
 	parts := []func() error{
-		d.processor, d.memory, d.placement, d.encryption, d.firmware, d.disks, d.nics, d.serial, d.mediated, d.iommu,
+		d.processor, d.memory, d.placement, d.encryption, d.firmware, d.disks, d.nics, d.serial, d.mediated, d.iommu, d.limits,
 	}
 	for _, part := range parts {
 		if err := part(); err != nil {

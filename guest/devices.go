@@ -107,14 +107,15 @@ func (d *definition) keyboardBus() string {
 func (d *definition) usb() {
 	u := &d.spec.USB
 	u.RedirectedPorts = d.hw.RedirectedPorts
-	if d.needsUSB() || d.isPower() {
+	if d.needsUSB() || d.isPower() { // Nova passes over a model that is asked for, where a device needs the controller
 		return
 	}
 	u.Controller = cmp.Or(d.hw.USBModel, "none")
 }
 
 func (d *definition) needsUSB() bool {
-	return slices.ContainsFunc(d.spec.Disks, func(disk virt.Disk) bool { return disk.Bus == "usb" }) ||
+	return d.spec.Sound == "usb" || d.spec.USB.RedirectedPorts > 0 ||
+		slices.ContainsFunc(d.spec.Disks, func(disk virt.Disk) bool { return disk.Bus == "usb" }) ||
 		slices.ContainsFunc(d.spec.Inputs, func(in virt.Input) bool { return in.Bus == "usb" })
 }
 
@@ -172,13 +173,16 @@ func (d *definition) iommu() error {
 	}
 	const key = "hw:viommu_model"
 	switch {
-	case d.isX86() && !d.isQ35(), d.arch == "aarch64" && !strings.Contains(d.machine, "virt"):
+	case d.isX86() && !d.isQ35(), d.arch == "aarch64" && !strings.HasPrefix(d.machine, "virt"):
 		return failed("InvalidVIOMMUMachineType", key, model, "machine type %s of architecture %s cannot have one", d.machine, d.arch)
 	case !d.isX86() && d.arch != "aarch64":
 		return failed("InvalidVIOMMUArchitecture", key, model, "architecture %s cannot have one", d.arch)
 	}
 	if model == "auto" {
 		model = d.iommuModel()
+	}
+	if !d.iommuFits(model) {
+		return failed("Invalid", key, model, "there is none for architecture %s", d.arch)
 	}
 	d.spec.IOMMU = &virt.IOMMU{Model: model}
 	if model == "intel" {

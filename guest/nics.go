@@ -46,6 +46,9 @@ func passthrough(vnicType string) bool {
 	return slices.Contains([]string{"direct", "direct-physical", "accelerator-direct", "accelerator-direct-physical", "remote-managed"}, vnicType)
 }
 
+// maxTapQueues is how many queues Linux gives a tap.
+const maxTapQueues = 256
+
 var nicModels = []string{"virtio", "ne2k_pci", "pcnet", "rtl8139", "e1000", "e1000e", "spapr-vlan", "vmxnet3", "igb"}
 
 // frontend is the device that the guest sees.
@@ -68,7 +71,7 @@ func (d *definition) frontend(nic *virt.NIC) error {
 		return nil
 	}
 	if d.hw.Multiqueue && d.r.Flavor.VCPUs > 1 {
-		nic.Driver, nic.Queues = "vhost", d.r.Flavor.VCPUs
+		nic.Driver, nic.Queues = "vhost", min(d.r.Flavor.VCPUs, maxTapQueues)
 		if most := d.r.Options.MaxQueues; most > 0 {
 			nic.Queues = min(nic.Queues, most)
 		}
@@ -86,19 +89,26 @@ func (d *definition) backend(nic *virt.NIC, port *Port) {
 		nic.MTU = port.MTU
 	case "vhostuser": // whose other side is a program that brings its own driver
 		nic.Driver = ""
-		nic.RxRing, nic.TxRing = d.r.Options.RXQueueSize, d.r.Options.TXQueueSize
+		nic.TxRing = d.transmitRing(nic)
 	case "vdpa":
-		nic.TxRing = d.r.Options.TXQueueSize
+		nic.TxRing = d.transmitRing(nic)
 	case "direct":
-		if nic.Attach.Mode == "passthrough" && port.PCISlot != "" { // macvtap on a function of its own
-			nic.Driver = "vhost"
-		}
-		if port.VIFType == "macvtap" {
+		switch {
+		case port.VIFType == "macvtap":
 			nic.Model = "virtio"
+		case nic.Model == "virtio": // on a function of its own
+			nic.Driver = "vhost"
 		}
 	case "hostdev":
 		nic.Model, nic.Driver, nic.Queues, nic.RxRing, nic.Packed = "", "", 0, 0, false
 	}
+}
+
+func (d *definition) transmitRing(nic *virt.NIC) int {
+	if nic.Model != "virtio" {
+		return 0
+	}
+	return d.r.Options.TXQueueSize
 }
 
 // bandwidth is quota:vif_*; nil for no limit.

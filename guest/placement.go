@@ -13,7 +13,8 @@ func (d *definition) placement() error {
 	placed, host, c := d.r.Placed, d.r.Cells, d.r.NUMA
 	if placed == nil {
 		d.spec.Placement = floating(host, c)
-		return nil
+		_, err := d.r.numa().Constraints()
+		return err
 	}
 	p := &virt.Placement{VCPUs: make([]cpuset.Set, max(0, d.r.Flavor.VCPUs))}
 	for i := range placed.Cells {

@@ -23,7 +23,7 @@ func (d *definition) processor() error {
 		s.CPU.PhysAddr = &virt.PhysAddr{Mode: d.hw.PhysAddrMode, Bits: d.hw.PhysAddrBits}
 	}
 	q := d.hw.CPUQuota
-	s.CPUTime = virt.CPUTime{Shares: deref(q.Shares), Period: deref(q.Period), Quota: deref(q.Quota)}
+	s.CPUTime = virt.CPUTime{Shares: deref(q.Shares), Period: deref(q.Period), Quota: bounded(deref(q.Quota))}
 	return nil
 }
 
