@@ -120,7 +120,7 @@ func (d *definition) virtType() string {
 
 func (d *definition) isX86() bool   { return d.arch == "x86_64" || d.arch == "i686" }
 func (d *definition) isPower() bool { return strings.HasPrefix(d.arch, "ppc") }
-func (d *definition) isQ35() bool   { return strings.Contains(d.machine, "q35") }
+func (d *definition) isQ35() bool   { return d.isX86() && strings.Contains(d.machine, "q35") }
 
 func (r *Request) serialNumber() string {
 	switch r.Options.Serial {

@@ -140,11 +140,11 @@ func (d *definition) devices() {
 
 // rootPorts are for machines with PCI Express alone.
 func (d *definition) rootPorts() int {
-	switch {
-	case d.r.Host.Arch == "aarch64" && strings.HasPrefix(d.machine, "virt"), d.r.Host.Arch == "x86_64" && d.isQ35():
-		return d.r.Options.RootPorts
+	pcie := d.arch == "aarch64" && strings.HasPrefix(d.machine, "virt") || d.arch == "x86_64" && d.isQ35()
+	if !pcie || d.foreign() {
+		return 0
 	}
-	return 0
+	return d.r.Options.RootPorts
 }
 
 func (d *definition) tpm() {

@@ -32,7 +32,7 @@ func TestDisks(t *testing.T) {
 		"local":                     {rootDisk(), nil, facts{Cache: "none"}},
 		"local, cached":             {rootDisk(), func(r *Request) { r.DirectIO = false }, facts{Cache: "writeback"}},
 		"local, native":             {rootDisk(), with(func(o *Options) { o.NativeIO = true }), facts{Cache: "none", IO: "native"}},
-		"local, native, cached":     {rootDisk(), func(r *Request) { r.DirectIO, r.Options.NativeIO = false, true }, facts{Cache: "writeback"}},
+		"local, native, cached":     {rootDisk(), func(r *Request) { r.DirectIO, r.Options.NativeIO = false, true }, facts{Cache: "writeback", IO: "threads"}},
 		"local, operator's":         {rootDisk(), with(func(o *Options) { o.CacheModes, o.Discard = kinds, "ignore" }), facts{Cache: "writethrough", Discard: "ignore"}},
 		"volume":                    {volume("vdb", "virtio", "1"), with(func(o *Options) { o.Discard = "unmap" }), facts{"none", "native", "", serial, alias}},
 		"volume, by default":        {volume("vdb", "virtio", "1"), with(func(o *Options) { o.DefaultVolumeIO = true }), facts{"none", "", "", serial, alias}},
