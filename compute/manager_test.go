@@ -94,9 +94,12 @@ func TestCreateRefuses(t *testing.T) {
 		"name":           {func(r *compute.CreateRequest) { r.Name = "a\x00" }, compute.ErrInvalid, "name"},
 		"user data":      {func(r *compute.CreateRequest) { r.UserData = make([]byte, 50000) }, compute.ErrInvalid, "user_data"},
 		"too large":      {func(r *compute.CreateRequest) { r.FlavorID = "huge" }, compute.ErrNoCapacity, "memory"},
+		"not this host":  {func(r *compute.CreateRequest) { r.FlavorID = "speaker" }, compute.ErrInvalid, "flavorRef"}, // which QEMU 7.2 lacks
 	} {
 		w.must(w.agent.store.Update(t.Context(), func(tx compute.Writer) error {
-			return tx.PutFlavor(compute.Flavor{ID: "huge", Name: "huge", VCPUs: 1, MemoryMiB: 1 << 20, DiskGiB: 1})
+			return errors.Join(
+				tx.PutFlavor(compute.Flavor{ID: "huge", Name: "huge", VCPUs: 1, MemoryMiB: 1 << 20, DiskGiB: 1}),
+				tx.PutFlavor(compute.Flavor{ID: "speaker", Name: "speaker", VCPUs: 1, MemoryMiB: 64, DiskGiB: 1, ExtraSpecs: map[string]string{"hw:sound_model": "pcspk"}}))
 		}))
 		r := request()
 		c.change(&r)

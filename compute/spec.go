@@ -46,10 +46,18 @@ type machine struct {
 	devices []virt.PCIDevice
 }
 
-// check says whether a server's guest can be defined, before anything is done.
+// check says whether a server's guest can be defined, and whether this host can make it, before anything is done.
 func (m machine) check(s Server, files Files) error {
-	_, err := buildSpec(s, files, m)
-	return err
+	spec, err := buildSpec(s, files, m)
+	if err != nil {
+		return err
+	}
+	return m.supports(s, spec)
+}
+
+// supports says whether this host can make a server's guest.
+func (m machine) supports(s Server, spec virt.Spec) error {
+	return refused(guest.Supported(spec, m.host, hwprops.Source{ExtraSpecs: s.Flavor.ExtraSpecs, Properties: s.Image.Properties}))
 }
 
 // buildSpec says what the hypervisor is to make of a server. It is pure.

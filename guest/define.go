@@ -102,7 +102,9 @@ func (d *definition) identity() {
 	if d.foreign() {
 		s.Emulator = d.caps.Emulator
 	}
-	s.IOThreads = 1
+	if d.caps.IOThreads != virt.No {
+		s.IOThreads = 1
+	}
 	s.SMBIOS.Serial = r.serialNumber()
 	s.Metadata = r.metadata()
 }

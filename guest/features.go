@@ -10,12 +10,13 @@ const hiddenVendor = "1234567890ab"
 func (d *definition) features() {
 	windows := d.hw.OSType == "windows"
 	f := &d.spec.Features
-	f.HideHypervisor, f.HyperV, f.PMU = d.hw.HideHypervisor, windows, d.hw.PMU
-	if windows && f.HideHypervisor {
+	f.HideHypervisor, f.PMU = d.hw.HideHypervisor, d.hw.PMU
+	f.HyperV = windows && !d.caps.HyperV.Refuses("relaxed") // Windows runs without it too, in emulated guests
+	if f.HyperV && f.HideHypervisor {
 		f.HyperVVendor = hiddenVendor
 	}
 	// The device writes into the guest's memory, which the host cannot if that is encrypted.
-	f.VMCoreInfo = (d.isX86() || d.arch == "aarch64") && d.spec.Encryption == nil
+	f.VMCoreInfo = (d.isX86() || d.arch == "aarch64") && d.spec.Encryption == nil && d.caps.VMCoreInfo != virt.No
 	if d.spec.VirtType == "qemu" {
 		f.TCGCacheMiB = d.r.Options.TCGCacheMiB
 	}
