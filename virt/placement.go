@@ -37,45 +37,60 @@ type GuestCell struct {
 // validatePlacement checks that every vCPU and every MiB of a guest with cells is in one of them.
 func (s Spec) validatePlacement() error {
 	p := s.Placement
-	if p == nil {
+	switch {
+	case p == nil:
 		return nil
-	}
-	if len(p.VCPUs) > 0 && len(p.VCPUs) != s.VCPUs {
+	case len(p.VCPUs) > 0 && len(p.VCPUs) != s.VCPUs:
 		return invalid("placement of %d vCPUs for a guest with %d", len(p.VCPUs), s.VCPUs)
-	}
-	all := cpuset.Range(0, s.VCPUs-1)
-	if !p.Realtime.SubsetOf(all) {
+	case !p.Realtime.SubsetOf(cpuset.Range(0, s.VCPUs-1)):
 		return invalid("real-time vCPUs %v of a guest with %d", p.Realtime, s.VCPUs)
-	}
-	if p.RealtimePriority < 0 || p.RealtimePriority > 99 {
+	case p.RealtimePriority < 0 || p.RealtimePriority > 99:
 		return invalid("real-time priority %d is not from 1 to 99", p.RealtimePriority)
-	}
-	if len(p.Cells) == 0 {
+	case len(p.Cells) == 0:
 		return nil
 	}
 	var seen cpuset.Set
 	var memory uint64
 	for i, c := range p.Cells {
-		switch {
-		case seen.IntersectLen(c.VCPUs) > 0:
-			return invalid("guest cell %d: vCPU %v is in another cell too", i, seen.Intersect(c.VCPUs))
-		case c.MemoryMiB == 0:
-			return invalid("guest cell %d: no memory", i)
-		case c.HostCell < 0:
-			return invalid("guest cell %d: host cell %d", i, c.HostCell)
-		case c.PageKiB < 0 || c.PageKiB > 0 && c.MemoryMiB*1024%uint64(c.PageKiB) != 0:
-			return invalid("guest cell %d: %d MiB are not pages of %d KiB", i, c.MemoryMiB, c.PageKiB)
-		case len(c.Distances) > 0 && len(c.Distances) != len(p.Cells):
-			return invalid("guest cell %d: %d distances for %d cells", i, len(c.Distances), len(p.Cells))
+		if both := seen.Intersect(c.VCPUs); !both.Empty() {
+			return invalid("guest cell %d: vCPU %v is in another cell too", i, both)
+		}
+		if err := c.validate(i, len(p.Cells)); err != nil {
+			return err
 		}
 		seen = seen.Union(c.VCPUs)
 		memory += c.MemoryMiB
 	}
-	if !seen.Equal(all) {
+	if !seen.Equal(cpuset.Range(0, s.VCPUs-1)) {
 		return invalid("the guest's cells have the vCPUs %v, the guest has %d", seen, s.VCPUs)
 	}
 	if memory != s.MemoryMiB {
 		return invalid("the guest's cells have %d MiB, the guest has %d", memory, s.MemoryMiB)
+	}
+	return nil
+}
+
+// validate checks the guest's cell at a position among several.
+func (c GuestCell) validate(own, cells int) error {
+	switch {
+	case c.MemoryMiB == 0:
+		return invalid("guest cell %d: no memory", own)
+	case c.HostCell < 0:
+		return invalid("guest cell %d: host cell %d", own, c.HostCell)
+	case c.PageKiB < 0 || c.PageKiB > 0 && c.MemoryMiB*1024%uint64(c.PageKiB) != 0:
+		return invalid("guest cell %d: %d MiB are not pages of %d KiB", own, c.MemoryMiB, c.PageKiB)
+	case len(c.Distances) > 0 && len(c.Distances) != cells:
+		return invalid("guest cell %d: %d distances for %d cells", own, len(c.Distances), cells)
+	}
+	return c.validateDistances(own)
+}
+
+// validateDistances keeps to the SLIT of ACPI: 10 to itself, no less to others, and 255 for out of reach.
+func (c GuestCell) validateDistances(own int) error {
+	for to, d := range c.Distances {
+		if to == own && d != 10 || d < 10 || d > 255 {
+			return invalid("guest cell %d: distance %d to cell %d", own, d, to)
+		}
 	}
 	return nil
 }

@@ -109,7 +109,14 @@ func (s Spec) isPCIe() bool {
 	return s.isQ35() || s.Arch == "aarch64" && strings.HasPrefix(s.Machine, "virt")
 }
 
+// invalid is an error with no more of a text than tells it from others.
 func invalid(format string, args ...any) error {
+	const enough = 100
+	for i, arg := range args {
+		if text, is := arg.(string); is && len(text) > enough {
+			args[i] = text[:enough] + "..."
+		}
+	}
 	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
 }
 
@@ -128,7 +135,7 @@ func oneOf(what, word string, list ...string) error {
 	if slices.Contains(list, word) {
 		return nil
 	}
-	return invalid("%s %q is not one of %s", what, word, strings.TrimPrefix(strings.Join(list, ", "), ", "))
+	return invalid("%s %q is not one of %v", what, word, slices.DeleteFunc(slices.Clone(list), func(w string) bool { return w == "" }))
 }
 
 func within(what string, n, low, high int) error {
@@ -188,7 +195,7 @@ func validateText(what, text string) error {
 // validatePath refuses also what would be taken for a relative path.
 func validatePath(field, path string) error {
 	if !filepath.IsAbs(path) {
-		return invalid("%s: path %.100q is not absolute", field, path)
+		return invalid("%s: path %q is not absolute", field, path)
 	}
 	return validateText(field+": path", path)
 }

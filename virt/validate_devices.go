@@ -21,20 +21,17 @@ func (s Spec) validateSerial() error {
 }
 
 func (p SerialPort) validate() error {
-	switch {
-	case p.Type == "tcp":
-		if err := first(validateHost("serial port: host", p.Host), within("serial port: TCP port", p.Port, 1, 65535)); err != nil {
-			return err
-		}
-	case p.Type == "unix":
-		if err := validatePath("serial port: socket", p.Path); err != nil {
-			return err
-		}
+	var address error
+	switch p.Type {
+	case "tcp":
+		address = first(validateHost("serial port: host", p.Host), within("serial port: TCP port", p.Port, 1, 65535))
+	case "unix":
+		address = validatePath("serial port: socket", p.Path)
 	}
 	if p.Type != "tcp" && (p.Host != "" || p.Port != 0) || p.Type != "unix" && p.Path != "" {
 		return invalid("serial port: an address that type %q does not take", p.Type)
 	}
-	return first(oneOf("serial port: type", p.Type, "pty", "tcp", "unix"), optionalPath("console log", p.Log))
+	return first(address, oneOf("serial port: type", p.Type, "pty", "tcp", "unix"), optionalPath("console log", p.Log))
 }
 
 // hasSPICE says whether viewers can reach the guest with SPICE.
@@ -51,7 +48,7 @@ func (s Spec) validateScreen() error {
 		}
 		seen[g.Type] = true
 		if g.Keymap != "" && !wordForm.MatchString(g.Keymap) {
-			return invalid("graphics: keymap %.100q", g.Keymap)
+			return invalid("graphics: keymap %q", g.Keymap)
 		}
 		if err := first(oneOf("graphics", g.Type, "vnc", "spice"), validateIP(g.Type+" listen address", g.Listen)); err != nil {
 			return err
@@ -126,7 +123,7 @@ func (s Spec) validateHostDevices() error {
 	for _, p := range s.PCI {
 		switch {
 		case !pciForm.MatchString(p.Address):
-			return invalid("PCI device %.100q is no address such as 0000:81:00.0", p.Address)
+			return invalid("PCI device %q is no address such as 0000:81:00.0", p.Address)
 		case seen[p.Address]:
 			return invalid("PCI device %s is passed twice", p.Address)
 		}
@@ -170,7 +167,7 @@ func (s Spec) validateShares() error {
 	for _, share := range s.Shares {
 		switch {
 		case len(share.Tag) > maxTag:
-			return invalid("share: tag %.100q has %d bytes, the most is %d", share.Tag, len(share.Tag), maxTag)
+			return invalid("share: tag %q has %d bytes, the most is %d", share.Tag, len(share.Tag), maxTag)
 		case tags[share.Tag]:
 			return invalid("share: tag %q is another share's too", share.Tag)
 		case !s.canBeShared():

@@ -55,7 +55,7 @@ func (d Disk) validatePlace(on string) error {
 	prefix, known := targetPrefix[d.Bus]
 	switch {
 	case !targetForm.MatchString(d.Target):
-		return invalid("disk target %.100q", d.Target)
+		return invalid("disk target %q", d.Target)
 	case !known:
 		return invalid("%s: bus %q is not virtio, ide, sata, scsi, usb or fdc", on, d.Bus)
 	case !strings.HasPrefix(d.Target, prefix):
@@ -140,7 +140,7 @@ func (n NetworkSource) validate(on string) error {
 	case n.Initiator != "" && n.Protocol != "iscsi":
 		return invalid("%s: an initiator for protocol %s", on, n.Protocol)
 	case n.Initiator != "" && !iqnForm.MatchString(n.Initiator):
-		return invalid("%s: initiator %.100q is not an IQN", on, n.Initiator)
+		return invalid("%s: initiator %q is not an IQN", on, n.Initiator)
 	}
 	if err := oneOf(on+": protocol", n.Protocol, "rbd", "iscsi", "nbd"); err != nil {
 		return err
@@ -191,11 +191,11 @@ func (d Disk) validateModes(on string) error {
 func (d Disk) validateIdentity(on string) error {
 	switch {
 	case !serialForm.MatchString(d.Serial):
-		return invalid("%s: serial %.100q is not at most 64 of [A-Za-z0-9_.+-]", on, d.Serial)
+		return invalid("%s: serial %q is not at most 64 of [A-Za-z0-9_.+-]", on, d.Serial)
 	case d.WWN == "":
 		return nil
 	case !wwnForm.MatchString(d.WWN):
-		return invalid("%s: WWN %.100q is not 16 hexadecimal digits", on, d.WWN)
+		return invalid("%s: WWN %q is not 16 hexadecimal digits", on, d.WWN)
 	case d.Bus != "ide" && d.Bus != "scsi":
 		return invalid("%s: a WWN on bus %s", on, d.Bus)
 	}

@@ -17,7 +17,7 @@ func (s Spec) validateFirmware() error {
 	case f.SecureBoot && s.isX86() && !s.isQ35():
 		return invalid("firmware: secure boot needs machine type q35, not %s", s.Machine)
 	case s.SMBIOS.Serial != "" && !smbiosForm.MatchString(s.SMBIOS.Serial):
-		return invalid("SMBIOS serial %.100q is not 1 to 64 printable characters", s.SMBIOS.Serial)
+		return invalid("SMBIOS serial %q is not 1 to 64 printable characters", s.SMBIOS.Serial)
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (s Spec) validateFeatures() error {
 	case f.HyperVVendor != "" && !f.HyperV:
 		return invalid("features: a Hyper-V vendor without Hyper-V")
 	case f.HyperVVendor != "" && !vendorForm.MatchString(f.HyperVVendor):
-		return invalid("features: Hyper-V vendor %.100q is not 1 to 12 of [A-Za-z0-9 ._-]", f.HyperVVendor)
+		return invalid("features: Hyper-V vendor %q is not 1 to 12 of [A-Za-z0-9 ._-]", f.HyperVVendor)
 	case f.TCGCacheMiB != 0 && s.VirtType != "qemu":
 		return invalid("features: a translation cache with virt type %s, which translates nothing", s.VirtType)
 	}

@@ -13,7 +13,7 @@ func (s Spec) validateNICs() error {
 		on := "NIC " + n.MAC
 		switch {
 		case !macForm.MatchString(n.MAC):
-			return invalid("NIC: MAC %.100q", n.MAC)
+			return invalid("NIC: MAC %q", n.MAC)
 		case n.Attach.Existing && n.Target == "":
 			return invalid("%s: an existing tap without a name", on)
 		case n.Target != "" && targets[n.Target]:
@@ -31,9 +31,9 @@ func (n NIC) validateDevice(on string) error {
 	virtio := n.Model == "virtio"
 	switch {
 	case n.Model != "" && !wordForm.MatchString(n.Model):
-		return invalid("%s: model %.100q", on, n.Model)
+		return invalid("%s: model %q", on, n.Model)
 	case n.Target != "" && !interfaceForm.MatchString(n.Target):
-		return invalid("%s: target %.100q is no interface's name", on, n.Target)
+		return invalid("%s: target %q is no interface's name", on, n.Target)
 	case n.Driver != "" && !virtio:
 		return invalid("%s: driver %s for model %q, which is not virtio", on, n.Driver, n.Model)
 	case (n.Queues > 1 || n.RxRing != 0 || n.TxRing != 0) && !virtio:
@@ -118,15 +118,15 @@ var attachments = map[string]struct{ needs, takes []string }{
 func (a Attachment) validateFields(on string) error {
 	switch {
 	case a.Bridge != "" && !interfaceForm.MatchString(a.Bridge):
-		return invalid("%s: bridge %.100q is no interface's name", on, a.Bridge)
+		return invalid("%s: bridge %q is no interface's name", on, a.Bridge)
 	case a.Port != "" && !uuidForm.MatchString(a.Port):
-		return invalid("%s: port %.100q is not a UUID in lower case", on, a.Port)
+		return invalid("%s: port %q is not a UUID in lower case", on, a.Port)
 	case a.Type == "direct" && !interfaceForm.MatchString(a.Device):
-		return invalid("%s: device %.100q is no interface's name", on, a.Device)
+		return invalid("%s: device %q is no interface's name", on, a.Device)
 	case a.Address != "" && !pciForm.MatchString(a.Address):
-		return invalid("%s: %.100q is no PCI address", on, a.Address)
+		return invalid("%s: %q is no PCI address", on, a.Address)
 	case a.Profile != "" && (len(a.Profile) > 39 || !wordForm.MatchString(a.Profile)):
-		return invalid("%s: profile %.100q is not at most 39 of [A-Za-z0-9_.+-]", on, a.Profile)
+		return invalid("%s: profile %q is not at most 39 of [A-Za-z0-9_.+-]", on, a.Profile)
 	}
 	modes := []string{""}
 	switch a.Type {

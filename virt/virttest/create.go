@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"compute-agent/virt"
 )
@@ -71,6 +70,7 @@ var createPromises = group{"Create", []promise{
 	{"after any error no guest with this ID is left behind", createFailsClean, always},
 	{"may use the same ID again after Destroy", createAgain, always},
 	{"opens files whatever their names", createOddFiles, always},
+	{"gives a file to several guests when all say that it is shared", createShared, always},
 }}
 
 func createLeavesPaused(e *env) {
@@ -88,9 +88,7 @@ func createKeepsNoSpec(e *env) {
 	s := e.spec()
 	s.Graphics = []virt.Graphics{{Type: "vnc", Listen: "127.0.0.1"}}
 	s.RNG = &virt.RNG{Source: "/dev/urandom"}
-	before := s
-	before.Disks = slices.Clone(s.Disks)
-	before.Graphics, before.RNG = slices.Clone(s.Graphics), &virt.RNG{Source: "/dev/urandom"}
+	before := s.Clone()
 	e.ok(e.Driver.Create(e.within(), s))
 	if !reflect.DeepEqual(s, before) {
 		e.Errorf("Create changed its Spec:\n%+v\nwas\n%+v", s, before)
@@ -102,71 +100,16 @@ func createKeepsNoSpec(e *env) {
 	}
 }
 
-// contradictions are Specs that can be right on no host.
-var contradictions = map[string]func(*virt.Spec){
-	"an ID that is no UUID":           func(s *virt.Spec) { s.ID = "instance-1" },
-	"an ID in upper case":             func(s *virt.Spec) { s.ID = strings.ToUpper("a" + s.ID[1:]) },
-	"no ID":                           func(s *virt.Spec) { s.ID = "" },
-	"no name":                         func(s *virt.Spec) { s.Name = "" },
-	"a name with a slash":             func(s *virt.Spec) { s.Name = "../" + s.Name },
-	"a name with markup":              func(s *virt.Spec) { s.Name = "<b>" },
-	"a name with a line end":          func(s *virt.Spec) { s.Name += "\n" },
-	"a name of 65":                    func(s *virt.Spec) { s.Name = strings.Repeat("n", 65) },
-	"an unknown virt type":            func(s *virt.Spec) { s.VirtType = "xen" },
-	"no machine type":                 func(s *virt.Spec) { s.Machine = "" },
-	"a machine type with markup":      func(s *virt.Spec) { s.Machine = "pc'/>" },
-	"no vCPUs":                        func(s *virt.Spec) { s.VCPUs = 0 },
-	"vCPUs below zero":                func(s *virt.Spec) { s.VCPUs, s.CPU.Sockets = -1, -1 },
-	"no memory":                       func(s *virt.Spec) { s.MemoryMiB = 0 },
-	"a topology that is not its CPUs": func(s *virt.Spec) { s.CPU.Cores *= 3 },
-	"a topology with a zero":          func(s *virt.Spec) { s.CPU.Threads = 0 },
-	"an unknown CPU mode":             func(s *virt.Spec) { s.CPU.Mode = "best" },
-	"CPU mode custom without model":   func(s *virt.Spec) { s.CPU.Mode, s.CPU.Model = "custom", "" },
-	"a CPU model in another mode":     func(s *virt.Spec) { s.CPU.Mode, s.CPU.Model = "maximum", "qemu64" },
-	"a relative disk path":            func(s *virt.Spec) { s.Disks[0].Source.File = "disk" },
-	"no disk path":                    func(s *virt.Spec) { s.Disks[0].Source.File = "" },
-	"a disk path with a zero byte":    func(s *virt.Spec) { s.Disks[0].Source.File += "\x00" },
-	"an unknown disk format":          func(s *virt.Spec) { s.Disks[0].Format = "vmdk" },
-	"no disk format":                  func(s *virt.Spec) { s.Disks[0].Format = "" },
-	"an unknown bus":                  func(s *virt.Spec) { s.Disks[0].Bus = "isa" },
-	"no bus":                          func(s *virt.Spec) { s.Disks[0].Bus = "" },
-	"a target of another bus":         func(s *virt.Spec) { s.Disks[0].Bus, s.Disks[0].Target = "virtio", "sda" },
-	"a target with markup":            func(s *virt.Spec) { s.Disks[0].Target = "vd<a" },
-	"a CD-ROM on virtio":              func(s *virt.Spec) { d := &s.Disks[0]; d.Kind, d.Bus, d.Target = "cdrom", "virtio", "vda" },
-	"two disks with one target":       func(s *virt.Spec) { s.Disks = append(s.Disks, s.Disks[0]); s.Disks[1].Source.File += "2" },
-	"two disks with one file":         func(s *virt.Spec) { s.Disks = append(s.Disks, s.Disks[0]); s.Disks[1].Target = next(s.Disks[0].Target) },
-	"an unknown cache mode":           func(s *virt.Spec) { s.Disks[0].Cache = "yes" },
-	"an unknown I/O mode":             func(s *virt.Spec) { s.Disks[0].IO = "fast" },
-	"native I/O with a cache":         func(s *virt.Spec) { s.Disks[0].IO, s.Disks[0].Cache = "native", "writeback" },
-	"a boot position below zero":      func(s *virt.Spec) { s.Disks[0].Boot = -1 },
-	"a serial with markup":            func(s *virt.Spec) { s.Disks[0].Serial = "'\"><" },
-	"a raw disk on a backing file": func(s *virt.Spec) {
-		d := &s.Disks[0]
-		d.Format, d.Backing = "raw", []virt.Backing{{Path: d.Source.File, Format: "raw"}}
-	},
-	"a backing file without format": func(s *virt.Spec) {
-		d := &s.Disks[0]
-		d.Format, d.Backing = "qcow2", []virt.Backing{{Path: d.Source.File}}
-	},
-	"a relative console log":       func(s *virt.Spec) { s.Serial[0].Log = "console.log" },
-	"a relative emulator":          func(s *virt.Spec) { s.Emulator = "qemu" },
-	"a relative randomness source": func(s *virt.Spec) { s.RNG = &virt.RNG{Source: "urandom"} },
-	"a VNC address that is none":   func(s *virt.Spec) { s.Graphics = []virt.Graphics{{Type: "vnc", Listen: "localhost; reboot"}} },
-	"a balloon period below zero":  func(s *virt.Spec) { s.Balloon.Period = -time.Second },
-	"an unknown root type":         func(s *virt.Spec) { s.Metadata.RootType = "tape" },
-}
-
-// next is the target after another: vdb for vda.
-func next(target string) string { return target[:len(target)-1] + string(target[len(target)-1]+1) }
-
 func createInvalid(e *env) {
 	base := e.spec()
-	for _, name := range slices.Sorted(maps.Keys(contradictions)) {
-		s := base
-		s.Disks = slices.Clone(base.Disks)
-		contradictions[name](&s)
-		if err := e.Driver.Create(e.within(), s); !errors.Is(err, virt.ErrInvalid) {
-			e.Errorf("%s: error is %v, want ErrInvalid", name, err)
+	for _, group := range contradictions {
+		for _, c := range group {
+			s := base.Clone()
+			c.spoil(&s)
+			err := e.Driver.Create(e.within(), s)
+			if !errors.Is(err, virt.ErrInvalid) || !strings.Contains(err.Error(), c.field) {
+				e.Errorf("%s: error is %v, want ErrInvalid that names %q", c.name, err, c.field)
+			}
 		}
 	}
 	e.absent(base.ID)
@@ -182,6 +125,13 @@ func createMissingFile(e *env) {
 		"directory of the console log": func(s *virt.Spec) { s.Serial[0].Log = nowhere },
 		"emulator":                     func(s *virt.Spec) { s.Emulator = nowhere },
 		"randomness source":            func(s *virt.Spec) { s.RNG = &virt.RNG{Source: nowhere} },
+		"kernel":                       func(s *virt.Spec) { s.Boot = virt.Boot{Kernel: nowhere} },
+		"share": func(s *virt.Spec) {
+			s.Memory, s.Shares = virt.Memory{Memfd: true, Shared: true}, []virt.Share{{Path: nowhere, Tag: "t"}}
+		},
+		"directory of a socket": func(s *virt.Spec) {
+			s.NICs = []virt.NIC{{MAC: "fa:16:3e:00:00:01", Attach: virt.Attachment{Type: "vhostuser", Mode: "server", Socket: nowhere}}}
+		},
 	} {
 		s := e.spec()
 		spoil(&s)
@@ -283,6 +233,22 @@ func createOddFiles(e *env) {
 	if d := e.guest(s.ID).Disks; len(d) == 0 || d[0].Path != s.Disks[0].Source.File {
 		e.Errorf("disks are %+v, want path %q", d, s.Disks[0].Source.File)
 	}
+}
+
+func createShared(e *env) {
+	first := e.spec()
+	cluster := virt.Disk{
+		Source: virt.Source{File: e.file(first, "cluster", make([]byte, 1<<20))}, Format: "raw", Target: "vdz", Bus: "virtio", Shared: true,
+	}
+	first.Disks = append(first.Disks, cluster)
+	second, third := e.spec(), e.spec()
+	second.Disks = append(second.Disks, cluster)
+	cluster.Shared = false
+	third.Disks = append(third.Disks, cluster)
+	e.create(first)
+	e.create(second)
+	e.fails(e.Driver.Create(e.within(), third), virt.ErrBusy)
+	e.absent(third.ID)
 }
 
 var textPromises = group{"Spec texts", []promise{
