@@ -92,6 +92,11 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	}
 	s.Flavor = flavor
 	s.Image = imageRef(img)
+	hardware, err := hardwareOf(s)
+	if err != nil {
+		return s, refused(err)
+	}
+	s.ConfigDrive = s.ConfigDrive || hardware.ConfigDrive // whoever made the image cannot do without
 	if err := on.check(s, m.disks.Files(s)); err != nil {
 		return s, err
 	}

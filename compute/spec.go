@@ -57,8 +57,15 @@ func (m machine) check(s Server, files Files) error {
 
 // supports says whether this host can make a server's guest.
 func (m machine) supports(s Server, spec virt.Spec) error {
-	return refused(guest.Supported(spec, m.host, hwprops.Source{ExtraSpecs: s.Flavor.ExtraSpecs, Properties: s.Image.Properties}))
+	return refused(guest.Supported(spec, m.host, askedOf(s)))
 }
+
+// askedOf is what a server's flavor and image say, hardwareOf what they ask for by it.
+func askedOf(s Server) hwprops.Source {
+	return hwprops.Source{ExtraSpecs: s.Flavor.ExtraSpecs, Properties: s.Image.Properties}
+}
+
+func hardwareOf(s Server) (hwprops.Hardware, error) { return askedOf(s).Hardware() }
 
 // buildSpec says what the hypervisor is to make of a server. It is pure.
 func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
