@@ -25,6 +25,8 @@ var full = Drive{
 	ProjectID:        "9d5d6f0e",
 	Flavor:           "m1.small",
 	RootDevice:       "vda",
+	Ephemeral:        "vdb",
+	Swap:             "vdc",
 	Key:              &Key{Name: "laptop", Type: "ssh", PublicKey: "ssh-ed25519 AAAA me@laptop\n"},
 	Metadata:         map[string]string{"role": "web", "note": "a\nb"},
 	UserData:         []byte("#!/bin/sh\necho hello\x00\xff\n"),
@@ -87,7 +89,7 @@ func readBack(t *testing.T, path, names string) map[string][]byte {
 func TestWriteReadsBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk.config")
 	for range 2 { // making it again replaces it
-		if err := Write(t.Context(), command.Exec{}, path, full); err != nil {
+		if err := Write(t.Context(), command.Exec{}, path, ISO9660, full); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -114,6 +116,46 @@ func TestWriteReadsBack(t *testing.T) {
 	onlyFile(t, path)
 }
 
+func TestWriteVFATReadsBack(t *testing.T) {
+	path, out := filepath.Join(t.TempDir(), "disk.config"), t.TempDir()
+	for range 2 {
+		if err := Write(t.Context(), command.Exec{}, path, VFAT, full); err != nil {
+			t.Fatal(err)
+		}
+	}
+	onlyFile(t, path)
+	if _, err := (command.Exec{}).Run(t.Context(), command.Cmd{Name: "mcopy", Args: []string{"-s", "-i", path, "::/", out}}); err != nil {
+		t.Fatal(err)
+	}
+	want := Documents(full) // which all are in the directories that Commands names
+	got := 0
+	err := filepath.WalkDir(out, func(name string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		if rel, _ := filepath.Rel(out, name); string(data) != string(want[rel]) {
+			t.Errorf("%s: read back %q, want %q", rel, data, want[rel])
+		}
+		got++
+		return err
+	})
+	if err != nil || got != len(want) {
+		t.Errorf("%d files, want %d: %v", got, len(want), err)
+	}
+	said, err := command.Exec{}.Run(t.Context(), command.Cmd{Name: "blkid", Args: []string{"--probe", "--output", "export", path}})
+	if err != nil || !strings.Contains(string(said), "LABEL="+Label+"\n") || !strings.Contains(string(said), "TYPE=vfat\n") {
+		t.Errorf("label and type: %v\n%s", err, said)
+	}
+	stat, err := os.Stat(path)
+	if err != nil || stat.Mode().Perm() != 0o600 || stat.Size() != vfatSize {
+		t.Errorf("mode %v, %d bytes, %v; want 0600, %d", stat.Mode(), stat.Size(), err, vfatSize)
+	}
+	if err := Write(t.Context(), command.Exec{}, path, "ext4", full); err == nil || !strings.Contains(err.Error(), "config_drive_format") {
+		t.Errorf("an unknown format: %v", err)
+	}
+}
+
 // onlyFile sees that nothing but path is left in its directory.
 func onlyFile(t *testing.T, path string) {
 	t.Helper()
@@ -129,7 +171,7 @@ func TestWriteMakesASeed(t *testing.T) {
 	seedless.Seed = nil
 	seeds := map[string]bool{}
 	for range 2 {
-		if err := Write(t.Context(), command.Exec{}, path, seedless); err != nil {
+		if err := Write(t.Context(), command.Exec{}, path, ISO9660, seedless); err != nil {
 			t.Fatal(err)
 		}
 		var doc struct {
@@ -176,7 +218,7 @@ func TestFailedWriteKeepsTheOldDrive(t *testing.T) {
 			t.Errorf("stale files would be on the drive: %v", err)
 		}
 	}
-	if err := Write(t.Context(), failing{look}, path, full); !errors.Is(err, errFailed) {
+	if err := Write(t.Context(), failing{look}, path, ISO9660, full); !errors.Is(err, errFailed) {
 		t.Errorf("got %v, want the program's error", err)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "old" {
@@ -188,7 +230,7 @@ func TestFailedWriteKeepsTheOldDrive(t *testing.T) {
 func BenchmarkWrite(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "disk.config")
 	for b.Loop() {
-		if err := Write(b.Context(), command.Exec{}, path, full); err != nil {
+		if err := Write(b.Context(), command.Exec{}, path, ISO9660, full); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,5 +1,5 @@
 // Package configdrive makes the documents that a guest configures itself with, and the small
-// CD-ROM that carries them: OpenStack's config drive, version 2, as cloud-init and its like read it.
+// CD-ROM or disk that carries them: OpenStack's config drive, version 2, as cloud-init and its like read it.
 package configdrive
 
 import (
@@ -19,6 +19,8 @@ type Drive struct {
 	ProjectID        string
 	Flavor           string // its name: EC2's instance-type
 	RootDevice       string // vda
+	Ephemeral        string // vdb: the ephemeral disk; empty for none
+	Swap             string // vdc: the swap disk; empty for none
 	LaunchIndex      int
 	Key              *Key // nil for none
 	Metadata         map[string]string
@@ -56,12 +58,18 @@ var openStackVersions = []string{folsom, grizzly, havana, liberty, newtonOne, ne
 // ec2Versions are the versions of Amazon's documents that Nova puts on a config drive.
 var ec2Versions = []string{"2009-04-04", latest}
 
+// The directories at the top of the drive.
+const (
+	openStackDir = "openstack"
+	ec2Dir       = "ec2"
+)
+
 // Documents are the drive's files by their path on it. It is pure.
 func Documents(d Drive) map[string][]byte {
 	files := map[string][]byte{}
 	put := func(path string, document any) { files[path] = encode(document) }
 	for _, version := range openStackVersions {
-		dir := "openstack/" + version + "/"
+		dir := openStackDir + "/" + version + "/"
 		since := func(first string) bool {
 			return slices.Index(openStackVersions, version) >= slices.Index(openStackVersions, first)
 		}
@@ -80,9 +88,9 @@ func Documents(d Drive) map[string][]byte {
 		}
 	}
 	for _, version := range ec2Versions {
-		put("ec2/"+version+"/meta-data.json", d.ec2())
+		put(ec2Dir+"/"+version+"/meta-data.json", d.ec2())
 		if d.UserData != nil {
-			files["ec2/"+version+"/user-data"] = d.UserData
+			files[ec2Dir+"/"+version+"/user-data"] = d.UserData
 		}
 	}
 	return files
@@ -176,7 +184,7 @@ func (d Drive) ec2() ec2Data {
 		AMIID:              fmt.Sprintf("ami-%08x", 0),
 		AMILaunchIndex:     d.LaunchIndex,
 		AMIManifestPath:    "FIXME", // Nova's value, which guests have come to see
-		BlockDeviceMapping: map[string]string{"ami": d.RootDevice, "root": "/dev/" + d.RootDevice},
+		BlockDeviceMapping: d.blockDevices(),
 		Hostname:           d.Hostname,
 		InstanceAction:     "none",
 		InstanceID:         fmt.Sprintf("i-%08x", d.Number),
@@ -190,6 +198,18 @@ func (d Drive) ec2() ec2Data {
 		out.PublicKeys = map[string]ec2Public{"0": {OpenSSHKey: d.Key.PublicKey}}
 	}
 	return out
+}
+
+// blockDevices are the server's own disks under EC2's names (nova.block_device.instance_block_mapping).
+func (d Drive) blockDevices() map[string]string {
+	devices := map[string]string{"ami": d.RootDevice, "root": "/dev/" + d.RootDevice}
+	if d.Ephemeral != "" {
+		devices["ephemeral0"] = "/dev/" + d.Ephemeral
+	}
+	if d.Swap != "" {
+		devices["swap"] = "/dev/" + d.Swap
+	}
+	return devices
 }
 
 // encode writes JSON as other makers of config drives do: markup characters as they are. The

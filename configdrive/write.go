@@ -16,13 +16,23 @@ const (
 	Label     = "config-2"
 	publisher = "compute-agent"
 	seedSize  = 512
+	// vfatSize is Nova's size of a drive in VFAT. Most of it is a hole.
+	vfatSize = 64 << 20
 )
 
-// Write makes the drive at path: an ISO 9660 image with Joliet and Rock Ridge names, readable by
-// its owner only, since it may hold a password. What was at path is replaced at once; after an
-// error it is as it was. Until Write ends the documents are in a directory beside path, named
-// path.new, which the next Write removes if this one never ends.
-func Write(ctx context.Context, runner command.Runner, path string, d Drive) error {
+// Format is how the documents are kept on the drive (config_drive_format).
+type Format string
+
+// The formats.
+const (
+	ISO9660 Format = "iso9660" // a CD-ROM, with Joliet and Rock Ridge names
+	VFAT    Format = "vfat"    // a disk
+)
+
+// Write makes the drive at path, readable by its owner only, since it may hold a password. What was at path is
+// replaced at once; after an error it is as it was. Until Write ends the documents are in a directory beside path,
+// named path.new, which the next Write removes if this one never ends.
+func Write(ctx context.Context, runner command.Runner, path string, format Format, d Drive) error {
 	if d.Seed == nil {
 		d.Seed = make([]byte, seedSize)
 		_, _ = rand.Read(d.Seed) // never fails
@@ -30,7 +40,7 @@ func Write(ctx context.Context, runner command.Runner, path string, d Drive) err
 	work := path + ".new"
 	err := os.RemoveAll(work)
 	if err == nil {
-		err = build(ctx, runner, work, path, Documents(d))
+		err = build(ctx, runner, work, path, format, Documents(d))
 	}
 	if err = errors.Join(err, os.RemoveAll(work)); err != nil {
 		return fmt.Errorf("write config drive: %w", err)
@@ -38,14 +48,24 @@ func Write(ctx context.Context, runner command.Runner, path string, d Drive) err
 	return nil
 }
 
-// Command is the program that Write has make the drive at path, for people to look at.
-func Command(path string) command.Cmd { return isoCommand(path + ".new") }
+// Commands are the programs that Write has make the drive at path, one after the other, for people to look at; none for
+// a format that is not known.
+func Commands(path string, format Format) []command.Cmd { return commands(path+".new", format) }
 
-func isoCommand(work string) command.Cmd {
+func commands(work string, format Format) []command.Cmd {
 	tree, image := inside(work)
-	return command.Cmd{Name: "genisoimage", Args: []string{
-		"-quiet", "-o", image, "-V", Label, "-publisher", publisher,
-		"-J", "-r", "-l", "-ldots", "-allow-lowercase", "-allow-multidot", tree}}
+	switch format {
+	case ISO9660:
+		return []command.Cmd{{Name: "genisoimage", Args: []string{
+			"-quiet", "-o", image, "-V", Label, "-publisher", publisher,
+			"-J", "-r", "-l", "-ldots", "-allow-lowercase", "-allow-multidot", tree}}}
+	case VFAT: // filled without being mounted
+		return []command.Cmd{
+			{Name: "mkfs.vfat", Args: []string{"-n", Label, image}},
+			{Name: "mcopy", Args: []string{"-s", "-i", image, filepath.Join(tree, openStackDir), filepath.Join(tree, ec2Dir), "::/"}},
+		}
+	}
+	return nil
 }
 
 // inside is where the documents and the image are in a working directory.
@@ -53,7 +73,7 @@ func inside(work string) (tree, image string) {
 	return filepath.Join(work, "tree"), filepath.Join(work, "image")
 }
 
-func build(ctx context.Context, runner command.Runner, work, path string, files map[string][]byte) error {
+func build(ctx context.Context, runner command.Runner, work, path string, format Format, files map[string][]byte) error {
 	tree, image := inside(work)
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return err
@@ -63,7 +83,7 @@ func build(ctx context.Context, runner command.Runner, work, path string, files 
 			return err
 		}
 	}
-	if _, err := runner.Run(ctx, isoCommand(work)); err != nil {
+	if err := pack(ctx, runner, work, format); err != nil {
 		return err
 	}
 	if err := keep(image); err != nil {
@@ -73,6 +93,35 @@ func build(ctx context.Context, runner command.Runner, work, path string, files 
 		return err
 	}
 	return sync(filepath.Dir(path))
+}
+
+// pack makes the image of the documents.
+func pack(ctx context.Context, runner command.Runner, work string, format Format) error {
+	programs := commands(work, format)
+	if programs == nil {
+		return fmt.Errorf("config_drive_format %q is not known", format)
+	}
+	if format == VFAT {
+		if err := createHole(work); err != nil {
+			return err
+		}
+	}
+	for _, c := range programs {
+		if _, err := runner.Run(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createHole makes the file that a VFAT file system is made in.
+func createHole(work string) error {
+	_, image := inside(work)
+	file, err := os.OpenFile(image, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Truncate(vfatSize), file.Close())
 }
 
 func writeFile(path string, data []byte) error {
