@@ -94,7 +94,7 @@ func (s *site) openCore(dir string, logger *slog.Logger) {
 	blobs, err := image.OpenStore(s.images, image.Options{})
 	s.must(err)
 	library := compute.NewLibrary(s.store, blobs, nil, logger)
-	disks, err := compute.NewFileDisks(s.servers, s.images, command.Exec{})
+	disks, err := compute.NewFileDisks(s.servers, s.images, "", command.Exec{})
 	s.must(err)
 	driver := s.hv.Open(fake.Options{Hostname: "node-1"})
 	s.t.Cleanup(func() { s.must(driver.Close()) })

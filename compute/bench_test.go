@@ -98,7 +98,7 @@ func guestsOn(b *testing.B, host fake.Options, n int, place func(i int) *numa.Gu
 			b.Error(err)
 		}
 	})
-	disks, err := compute.NewFileDisks(filepath.Join(dir, "instances"), filepath.Join(dir, "images"), cachedPrograms)
+	disks, err := compute.NewFileDisks(filepath.Join(dir, "instances"), filepath.Join(dir, "images"), "", cachedPrograms)
 	if err != nil {
 		b.Fatal(err)
 	}

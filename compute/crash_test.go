@@ -76,6 +76,7 @@ var scenarios = []scenario{
 func (sc scenario) stage(t *testing.T, f *fate) (*world, string) {
 	t.Helper()
 	w := newWorld(t)
+	w.blanks = true
 	w.pin()
 	w.boot(nil)
 	var id string

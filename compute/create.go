@@ -66,6 +66,9 @@ func newServer(req CreateRequest, guests GuestOptions) Server {
 		// An admin password has no other way into the guest.
 		ConfigDrive: req.ConfigDrive || guests.ForceConfigDrive || req.AdminPassword != "",
 	}
+	if s.ConfigDrive {
+		s.ConfigDriveFormat = guests.ConfigDriveFormat
+	}
 	_ = become(&s, Building) // a new server may
 	return s
 }

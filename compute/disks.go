@@ -27,7 +27,9 @@ type Storage struct {
 type Files struct {
 	Root        string // qcow2, an overlay on Base
 	Base        string // the image's bytes, in the format of Server.Image.Format
-	ConfigDrive string // ISO 9660; there only if Server.ConfigDrive
+	Ephemeral   string // raw, a file system; there only if the flavor has an ephemeral disk
+	Swap        string // raw, swap space; there only if the flavor has swap
+	ConfigDrive string // raw, in the server's format; there only if Server.ConfigDrive
 	ConsoleLog  string // written by the hypervisor
 }
 

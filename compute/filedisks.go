@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,18 +19,20 @@ import (
 )
 
 // FileDisks keeps each server's disks as files in a directory of its own, named by the server's ID:
-// a qcow2 overlay on the image's cached bytes, and the config drive.
+// a qcow2 overlay on the image's cached bytes, ephemeral disk, swap, and the config drive.
 type FileDisks struct {
-	dir      string
-	imageDir string
-	runner   command.Runner
-	directIO bool
+	dir       string
+	imageDir  string
+	ephemeral image.FileSystem
+	runner    command.Runner
+	directIO  bool
 }
 
 // NewFileDisks keeps servers' files under dir, which is made if it is not there, and builds them on
-// the bytes of an image store in imageDir. Both must be absolute. The runner runs qemu-img and
-// genisoimage.
-func NewFileDisks(dir, imageDir string, runner command.Runner) (*FileDisks, error) {
+// the bytes of an image store in imageDir. Both must be absolute. Ephemeral disks get the given file system
+// (default_ephemeral_format); empty leaves it to the guest's operating system. The runner runs qemu-img,
+// genisoimage and the programs that format disks.
+func NewFileDisks(dir, imageDir string, ephemeral image.FileSystem, runner command.Runner) (*FileDisks, error) {
 	if !filepath.IsAbs(dir) || !filepath.IsAbs(imageDir) {
 		return nil, fmt.Errorf("servers' directory: %s or %s is not an absolute path", dir, imageDir)
 	}
@@ -37,7 +40,7 @@ func NewFileDisks(dir, imageDir string, runner command.Runner) (*FileDisks, erro
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("servers' directory: %w", err)
 	}
-	return &FileDisks{dir: dir, imageDir: imageDir, runner: runner, directIO: takesDirectIO(dir)}, nil
+	return &FileDisks{dir: dir, imageDir: imageDir, ephemeral: ephemeral, runner: runner, directIO: takesDirectIO(dir)}, nil
 }
 
 // takesDirectIO tries whether files in dir can be opened around the page cache; tmpfs and some
@@ -69,6 +72,7 @@ func filesIn(dir, imageDir string, s Server) Files {
 	dir = filepath.Join(dir, s.ID)
 	return Files{
 		Root: filepath.Join(dir, "disk"), Base: filepath.Join(imageDir, s.Image.Checksum),
+		Ephemeral: filepath.Join(dir, "disk.eph0"), Swap: filepath.Join(dir, "disk.swap"),
 		ConfigDrive: filepath.Join(dir, "disk.config"), ConsoleLog: filepath.Join(dir, "console.log"),
 	}
 }
@@ -90,10 +94,38 @@ func (d *FileDisks) Make(ctx context.Context, s Server, secret Secrets) error {
 	if err := image.MakeOverlay(ctx, d.runner, files.Root, base, int64(s.Flavor.DiskGiB)<<30); err != nil {
 		return explainDisk(s, err)
 	}
+	for _, b := range blanksOf(s, files, d.ephemeral) {
+		if err := image.MakeBlank(ctx, d.runner, b.path, b.size, b.format, b.label); err != nil {
+			return explainDisk(s, err)
+		}
+	}
 	if !s.ConfigDrive {
 		return nil
 	}
-	return configdrive.Write(ctx, d.runner, files.ConfigDrive, driveOf(s, secret))
+	return configdrive.Write(ctx, d.runner, files.ConfigDrive, s.driveFormat(), driveOf(s, secret))
+}
+
+const propOSType = "os_type"
+
+// blank is a disk that a flavor gives beside the image's.
+type blank struct {
+	path   string
+	size   int64 // bytes
+	format image.FileSystem
+	label  string
+}
+
+// blanksOf are the ephemeral disk and the swap disk of a server, if its flavor has them. An empty format leaves the
+// choice to the guest's operating system.
+func blanksOf(s Server, files Files, format image.FileSystem) (all []blank) {
+	if size := int64(s.Flavor.EphemeralGiB) << 30; size > 0 {
+		format = cmp.Or(format, image.FileSystemFor(s.Image.Properties[propOSType]))
+		all = append(all, blank{files.Ephemeral, size, format, "ephemeral0"})
+	}
+	if size := int64(s.Flavor.SwapMiB) << 20; size > 0 {
+		all = append(all, blank{files.Swap, size, image.Swap, ""})
+	}
+	return all
 }
 
 // syncDir makes a new entry of a directory survive a power failure.
@@ -161,9 +193,10 @@ func (d *FileDisks) home(serverID string) (string, error) {
 }
 
 func driveOf(s Server, secret Secrets) configdrive.Drive {
+	root, ephemeral, swap := devices(s)
 	drive := configdrive.Drive{
 		ID: s.ID, Number: s.Number, Name: s.Name, Hostname: hostname(s), AvailabilityZone: "nova",
-		ProjectID: s.ProjectID, Flavor: s.Flavor.Name, RootDevice: rootDevice(s),
+		ProjectID: s.ProjectID, Flavor: s.Flavor.Name, RootDevice: root, Ephemeral: ephemeral, Swap: swap,
 		Metadata: s.Metadata, UserData: s.UserData, AdminPassword: secret.AdminPassword,
 	}
 	if s.Keypair != nil {
@@ -172,13 +205,21 @@ func driveOf(s Server, secret Secrets) configdrive.Drive {
 	return drive
 }
 
-// rootDevice is the root disk's name; a server whose drives cannot be placed never gets this far.
-func rootDevice(s Server) string {
-	l, err := blockdev.Plan(blockdev.Request{Properties: s.Image.Properties})
+// devices are the names of the server's own disks. They do not depend on the machine; a server whose drives cannot be
+// placed never gets this far.
+func devices(s Server) (root, ephemeral, swap string) {
+	m, err := blockdev.Plan(driveRequest(s, "", "", ""))
 	if err != nil {
-		return "vda"
+		return "vda", "", ""
 	}
-	return l.Root.Name
+	eph, _ := m.Find(blockdev.Ephemeral, 0)
+	sw, _ := m.Find(blockdev.Swap, 0)
+	return m.Root.Name, eph.Name, sw.Name
+}
+
+// driveFormat is the format of the server's config drive, if it has one.
+func (s Server) driveFormat() configdrive.Format {
+	return cmp.Or(configdrive.Format(s.ConfigDriveFormat), configdrive.ISO9660)
 }
 
 // Hostname is the host name that the guest finds on its config drive.
@@ -186,7 +227,10 @@ func (s Server) Hostname() string { return hostname(s) }
 
 // RootDevice is the root disk's device file in the guest, as Nova calls it: /dev/vda. The guest may
 // see another.
-func (s Server) RootDevice() string { return "/dev/" + rootDevice(s) }
+func (s Server) RootDevice() string {
+	root, _, _ := devices(s)
+	return "/dev/" + root
+}
 
 // hostname makes a valid host name of a server's name, as Nova's sanitize_hostname does: spaces and
 // underscores become dashes, letters small, all else but letters, digits, dots and dashes goes. A

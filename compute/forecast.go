@@ -4,6 +4,7 @@ import (
 	"compute-agent/configdrive"
 	"compute-agent/guest"
 	"compute-agent/image"
+	"compute-agent/internal/command"
 	"compute-agent/numa"
 	"compute-agent/virt"
 )
@@ -50,6 +51,9 @@ type Outlook struct {
 	Version  string // of the agent
 	Dir      string // of the servers' files
 	ImageDir string
+	// Ephemeral is the file system of ephemeral disks (default_ephemeral_format); empty leaves it to the
+	// guest's operating system.
+	Ephemeral image.FileSystem
 }
 
 // Forecast says what making a server would do on a node, without doing any of it. It is pure. The error is that of a host
@@ -112,8 +116,12 @@ func (out *Forecast) fill(l *ledger, f NodeFacts, o Outlook, p Proposal) error {
 	if size == 0 {
 		size = p.Image.VirtualSize
 	}
+	blanks := blanksOf(out.Server, files, o.Ephemeral)
 	out.Sizes = map[string]int64{files.Root: size}
-	out.Commands = commandsFor(out.Server, files, size)
+	for _, b := range blanks {
+		out.Sizes[b.path] = b.size
+	}
+	out.Commands = commandsFor(out.Server, files, size, blanks)
 	return nil
 }
 
@@ -130,12 +138,17 @@ func (l *ledger) forecastRows(c Claim) []ForecastRow {
 }
 
 // commandsFor are the programs that FileDisks runs to make a server's drives.
-func commandsFor(s Server, files Files, size int64) [][]string {
-	overlay := image.OverlayCommand(files.Root, image.Base{Path: files.Base, Format: s.Image.Format}, size)
-	list := [][]string{append([]string{overlay.Name}, overlay.Args...)}
+func commandsFor(s Server, files Files, size int64, blanks []blank) [][]string {
+	programs := []command.Cmd{image.OverlayCommand(files.Root, image.Base{Path: files.Base, Format: s.Image.Format}, size)}
+	for _, b := range blanks {
+		programs = append(programs, image.BlankCommand(b.path, b.format, b.label))
+	}
 	if s.ConfigDrive {
-		iso := configdrive.Command(files.ConfigDrive)
-		list = append(list, append([]string{iso.Name}, iso.Args...))
+		programs = append(programs, configdrive.Commands(files.ConfigDrive, s.driveFormat())...)
+	}
+	list := make([][]string, len(programs))
+	for i, p := range programs {
+		list[i] = append([]string{p.Name}, p.Args...)
 	}
 	return list
 }

@@ -34,6 +34,8 @@ type Server struct {
 	UserData    []byte   // decoded
 	Metadata    map[string]string
 	ConfigDrive bool
+	// ConfigDriveFormat is iso9660 or vfat, as it was chosen when the server was created; empty for iso9660.
+	ConfigDriveFormat string
 
 	Created    time.Time
 	Updated    time.Time

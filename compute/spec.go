@@ -26,6 +26,8 @@ type GuestOptions struct {
 	ForceConfigDrive bool
 	// HostSerial is the host's own number, for sysinfo_serial os, hardware and auto.
 	HostSerial string
+	// ConfigDriveFormat is iso9660 or vfat (config_drive_format), for servers to come; empty for iso9660.
+	ConfigDriveFormat string
 }
 
 // DefaultEmulatedCPU is the processor of guests that are emulated, where none is chosen: the newest
@@ -119,8 +121,14 @@ func drivesOf(s Server, files Files, asks blockdev.Request) ([]guest.Drive, erro
 // driveRequest is what a server needs drives for.
 func driveRequest(s Server, virtType, arch, machineType string) blockdev.Request {
 	r := blockdev.Request{VirtType: virtType, Arch: arch, Machine: machineType, Properties: s.Image.Properties}
+	if s.Flavor.EphemeralGiB > 0 {
+		r.Ephemerals = []blockdev.Wanted{{}}
+	}
+	if s.Flavor.SwapMiB > 0 {
+		r.Swap = &blockdev.Wanted{}
+	}
 	if s.ConfigDrive {
-		r.ConfigDrive = blockdev.ISO9660
+		r.ConfigDrive = string(s.driveFormat())
 	}
 	return r
 }
@@ -131,6 +139,10 @@ func (f Files) behind(d *guest.Drive, p blockdev.Drive, s Server) {
 	case blockdev.Root:
 		d.Source.File, d.Format = f.Root, "qcow2"
 		d.Backing = []virt.Backing{{Path: f.Base, Format: s.Image.Format}}
+	case blockdev.Ephemeral:
+		d.Source.File, d.Format = f.Ephemeral, "raw"
+	case blockdev.Swap:
+		d.Source.File, d.Format = f.Swap, "raw"
 	case blockdev.ConfigDrive:
 		d.Source.File, d.Format = f.ConfigDrive, "raw"
 	}

@@ -21,7 +21,8 @@ func specServer() Server {
 	}
 }
 
-var specFiles = Files{Root: "/state/instances/x/disk", Base: "/state/images/abc", ConfigDrive: "/state/instances/x/disk.config", ConsoleLog: "/state/instances/x/console.log"}
+var specFiles = Files{Root: "/state/instances/x/disk", Base: "/state/images/abc", ConfigDrive: "/state/instances/x/disk.config",
+	Ephemeral: "/state/instances/x/disk.eph0", Swap: "/state/instances/x/disk.swap", ConsoleLog: "/state/instances/x/console.log"}
 
 func specMachine() machine {
 	return machine{
@@ -36,6 +37,10 @@ func TestBuildSpec(t *testing.T) {
 		"kvm":     func(_ *Server, m *machine) { m.host.VirtType = "kvm" },
 		"q35-sata": func(s *Server, _ *machine) {
 			s.Image.Properties = map[string]string{"hw_machine_type": "q35", "hw_disk_bus": "sata"}
+		},
+		"all-disks": func(s *Server, _ *machine) {
+			s.Flavor.EphemeralGiB, s.Flavor.SwapMiB, s.ConfigDriveFormat = 10, 512, "vfat"
+			s.Image.Properties = map[string]string{"hw_disk_bus": "scsi", "hw_scsi_model": "virtio-scsi"}
 		},
 		"plain": func(s *Server, m *machine) {
 			s.ConfigDrive, m.storage.DirectIO = false, false

@@ -90,8 +90,6 @@ func validateSize(f Flavor, img Image) error {
 	switch {
 	case f.Disabled:
 		return invalid("flavorRef", "flavor %s is disabled", f.ID)
-	case f.EphemeralGiB > 0 || f.SwapMiB > 0:
-		return invalid("flavorRef", "flavor %s asks for ephemeral or swap disks, which this agent does not make", f.ID)
 	case img.Status != ImageActive:
 		return invalid("imageRef", "image %s is %s, not active", img.ID, img.Status)
 	case f.MemoryMiB < img.MinRAMMiB:

@@ -69,8 +69,6 @@ func TestValidateSize(t *testing.T) {
 		"fits":            {func(*Flavor, *Image) {}, ""},
 		"image's own":     {func(f *Flavor, _ *Image) { f.DiskGiB = 0 }, ""},
 		"disabled":        {func(f *Flavor, _ *Image) { f.Disabled = true }, "flavorRef"},
-		"swap":            {func(f *Flavor, _ *Image) { f.SwapMiB = 1 }, "flavorRef"},
-		"ephemeral":       {func(f *Flavor, _ *Image) { f.EphemeralGiB = 1 }, "flavorRef"},
 		"queued":          {func(_ *Flavor, i *Image) { i.Status = ImageQueued }, "imageRef"},
 		"little memory":   {func(f *Flavor, _ *Image) { f.MemoryMiB = 511 }, "flavorRef"},
 		"min_disk":        {func(_ *Flavor, i *Image) { i.MinDiskGiB = 3 }, "flavorRef"},

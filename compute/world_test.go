@@ -31,6 +31,7 @@ type world struct {
 	options func(*compute.Options)
 	host    fake.Options
 	extra   map[string]string // extra specs of the flavor
+	blanks  bool              // the flavor has an ephemeral disk and swap
 	wrote   notice            // raised after each write to the store
 
 	*compute.Manager // of the agent that runs
@@ -104,7 +105,7 @@ func (w *world) prepare(f *fate) {
 		w.t.Fatal(err)
 	}
 	driver := w.hv.Open(w.host)
-	disks, err := compute.NewFileDisks(filepath.Join(w.state, "instances"), w.blobs, &mortalRunner{cachedPrograms, f})
+	disks, err := compute.NewFileDisks(filepath.Join(w.state, "instances"), w.blobs, "", &mortalRunner{cachedPrograms, f})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -126,9 +127,13 @@ func (w *world) prepare(f *fate) {
 func (w *world) seed() {
 	w.t.Helper()
 	sum := sha256.Sum256(imageBytes)
+	flavor := compute.Flavor{ID: flavorID, Name: "m1.tiny", VCPUs: 1, MemoryMiB: 64, DiskGiB: 1, Public: true, ExtraSpecs: w.extra}
+	if w.blanks {
+		flavor.EphemeralGiB, flavor.SwapMiB = 1, 64
+	}
 	err := w.agent.store.Update(context.Background(), func(tx compute.Writer) error {
 		return errors.Join(
-			tx.PutFlavor(compute.Flavor{ID: flavorID, Name: "m1.tiny", VCPUs: 1, MemoryMiB: 64, DiskGiB: 1, Public: true, ExtraSpecs: w.extra}),
+			tx.PutFlavor(flavor),
 			tx.PutImage(compute.Image{ID: imageID, Name: "tiny", Status: compute.ImageActive, DiskFormat: "raw", ContainerFormat: "bare",
 				Size: int64(len(imageBytes)), VirtualSize: int64(len(imageBytes)), SHA256: hex.EncodeToString(sum[:])}),
 			tx.PutKeypair(compute.Keypair{UserID: userID, Name: "key", Type: "ssh", PublicKey: "ssh-ed25519 AAAA"}),
@@ -544,7 +549,8 @@ func (r *mortalRunner) Run(ctx context.Context, c command.Cmd) (out []byte, err 
 }
 
 // cachedPrograms runs qemu-img and genisoimage once for all tests that ask for the same, and copies
-// what came out afterwards: a thousand restarts need a thousand disks.
+// what came out afterwards: a thousand restarts need a thousand disks. Programs that format a file run once, too; the
+// later ones stay as they were made, for nobody reads them.
 var cachedPrograms = &programCache{files: map[string][]byte{}}
 
 type programCache struct {
@@ -554,23 +560,29 @@ type programCache struct {
 
 func (p *programCache) Run(ctx context.Context, c command.Cmd) ([]byte, error) {
 	key, output := cacheKey(c)
-	if output == "" {
+	if key == "" {
 		return nil, fmt.Errorf("a program that the tests do not know: %s %q", c.Name, c.Args)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if data, ok := p.files[key]; ok {
+		if output == "" {
+			return nil, nil
+		}
 		return nil, os.WriteFile(output, data, 0o644)
 	}
 	out, err := command.Exec{}.Run(ctx, c)
-	if err == nil {
+	if err == nil && output == "" {
+		p.files[key] = nil
+	} else if err == nil {
 		p.files[key], err = os.ReadFile(output)
 	}
 	return out, err
 }
 
 // cacheKey is the command without its output, which is the second last argument of qemu-img create and
-// what follows -o for genisoimage. Config drives differ, but nobody here reads one.
+// what follows -o for genisoimage; there is none to copy of a program that formats a file. Config drives differ, but
+// nobody here reads one.
 func cacheKey(c command.Cmd) (key, output string) {
 	switch {
 	case c.Name == "qemu-img" && len(c.Args) > 2 && c.Args[0] == "create":
@@ -580,6 +592,8 @@ func cacheKey(c command.Cmd) (key, output string) {
 		if at := slices.Index(c.Args, "-o"); at >= 0 {
 			return c.Name, c.Args[at+1]
 		}
+	case c.Name == "mkswap" || strings.HasPrefix(c.Name, "mkfs."):
+		return c.Name, ""
 	}
 	return "", ""
 }

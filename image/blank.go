@@ -66,9 +66,8 @@ func MakeBlank(ctx context.Context, runner command.Runner, path string, size int
 }
 
 func makeBlank(ctx context.Context, runner command.Runner, path string, size int64, format FileSystem, label string) error {
-	formatter, known := formatters[format]
 	switch {
-	case !known:
+	case formatters[format] == nil:
 		return errors.New("the format is not known")
 	case !filepath.IsAbs(path):
 		return errors.New("the path is not absolute")
@@ -81,11 +80,16 @@ func makeBlank(ctx context.Context, runner command.Runner, path string, size int
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	cmd := command.Cmd{Name: formatter[0], Args: slices.Clone(formatter[1:]), Limits: formatLimits}
+	return createBlank(ctx, runner, path, size, BlankCommand(path, format, label))
+}
+
+// BlankCommand is the program that MakeBlank has format a disk in a known format; others look at it, too.
+func BlankCommand(path string, format FileSystem, label string) command.Cmd {
+	args := slices.Clone(formatters[format][1:])
 	if format != Swap {
-		cmd.Args = append(cmd.Args, label)
+		args = append(args, label)
 	}
-	return createBlank(ctx, runner, path, size, cmd)
+	return command.Cmd{Name: formatters[format][0], Args: append(args, path+".new"), Limits: formatLimits}
 }
 
 // createBlank has a program format a new file beside path and moves it there.
@@ -102,7 +106,6 @@ func createBlank(ctx context.Context, runner command.Runner, path string, size i
 	if err := createHole(temp, size); err != nil {
 		return noSpace(err)
 	}
-	format.Args = append(format.Args, temp)
 	if _, err := runner.Run(ctx, format); err != nil {
 		return noSpace(err)
 	}

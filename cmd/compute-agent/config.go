@@ -51,6 +51,8 @@ type Config struct {
 	VNCListen        string
 	ForceConfigDrive bool
 	Hardware         guestHardware
+	ConfigDriveForm  string
+	EphemeralFormat  string
 
 	CPURatio, RAMRatio, DiskRatio float64
 	ReservedCPUs                  int
@@ -170,6 +172,11 @@ func (c *Config) guestKeys() []key {
 		{name: "force_config_drive", initial: "false", value: truth(&c.ForceConfigDrive),
 			doc: "Give every server a config drive, also those that do not ask for one. Until there is a metadata\n" +
 				"service it is the only way for keys and user data into a guest."},
+		{name: "config_drive_format", initial: "iso9660", value: choice(&c.ConfigDriveForm, "iso9660", "vfat"),
+			doc: "What a config drive is: iso9660, a CD-ROM, or vfat, a disk. Servers that are there keep theirs."},
+		{name: "default_ephemeral_format", initial: "auto", value: choice(&c.EphemeralFormat, "auto", "ext2", "ext3", "ext4", "xfs", "vfat", "ntfs"),
+			doc: "File system of ephemeral disks: ext2, ext3, ext4, xfs, vfat, ntfs, or auto: by the image's property\n" +
+				"os_type ext4 for linux, ntfs for windows, and vfat where it says nothing."},
 	}
 }
 

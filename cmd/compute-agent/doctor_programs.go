@@ -1,42 +1,75 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
+	"compute-agent/image"
 	"compute-agent/internal/command"
 )
 
 // program is one that the agent runs.
 type program struct {
-	name, version string // version: the argument that makes it print its version
+	name, version string // version: the argument that makes it print its version, or end well without doing anything
 	use           string
 	debian        string // the package that has it
+	seldom        bool   // most hosts do without
 }
 
 var programs = []program{
-	{"qemu-img", "--version", "disks", "qemu-utils"},
-	{"genisoimage", "--version", "config drives", "genisoimage"},
-	{"prlimit", "--version", "limits on programs that read images", "util-linux"},
+	{"qemu-img", "--version", "disks", "qemu-utils", false},
+	{"genisoimage", "--version", "config drives", "genisoimage", false},
+	{"prlimit", "--version", "limits on programs that read images", "util-linux", false},
+}
+
+// needed are the programs that the configuration has the agent run.
+func needed(c *Config) []program {
+	formats := map[image.FileSystem]bool{image.Swap: true} // and whether most hosts need them
+	if fixed := c.ephemeral(); fixed != "" {
+		formats[fixed] = true
+	} else {
+		formats[image.Ext4], formats[image.VFAT], formats[image.NTFS] = true, true, false
+	}
+	all := slices.Clone(programs)
+	if c.ConfigDriveForm == "vfat" {
+		formats[image.VFAT] = true
+		all = append(all, program{"mcopy", "--version", "config drives in vfat", "mtools", false})
+	}
+	for _, f := range slices.Sorted(maps.Keys(formats)) {
+		name, debian := f.Formatter()
+		all = append(all, program{name, formatterVersion[f], "disks in " + string(f), debian, !formats[f]})
+	}
+	return all
+}
+
+var formatterVersion = map[image.FileSystem]string{
+	image.Ext2: "-V", image.Ext3: "-V", image.Ext4: "-V", image.XFS: "-V", image.VFAT: "--help", image.NTFS: "--version", image.Swap: "--version",
 }
 
 func (p *patient) checkPrograms(ctx context.Context) verdict {
 	var found, missing, packages []string
-	for _, prog := range programs {
+	report := warning
+	for _, prog := range needed(p.config) {
 		out, err := p.runner.Run(ctx, command.Cmd{Name: prog.name, Args: []string{prog.version}})
 		if err != nil {
 			missing = append(missing, fmt.Sprintf("%s (%s)", prog.name, prog.use))
 			packages = append(packages, prog.debian)
+			if !prog.seldom {
+				report = failure
+			}
 			continue
 		}
-		line, _, _ := strings.Cut(string(out), "\n")
-		found = append(found, strings.TrimSpace(line))
+		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		found = append(found, cmp.Or(line, prog.name))
 	}
 	if missing != nil {
-		return failure("apt-get install "+strings.Join(packages, " "), "do not run: %s", strings.Join(missing, ", "))
+		return report("apt-get install "+strings.Join(slices.Compact(packages), " "), "do not run: %s", strings.Join(missing, ", "))
 	}
 	return ok("%s", strings.Join(found, "; "))
 }

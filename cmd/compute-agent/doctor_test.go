@@ -206,16 +206,29 @@ func TestDoctorRunsPrograms(t *testing.T) {
 		"qemu-img --version":    "qemu-img version 7.2.22\nCopyright",
 		"genisoimage --version": "genisoimage 1.1.11 (Linux)",
 		"prlimit --version":     "prlimit from util-linux 2.38.1",
+		"mkfs.ext4 -V":          "", // it tells its version elsewhere
+		"mkfs.vfat --help":      "mkfs.fat 4.2 (2021-01-31)",
+		"mkfs.ntfs --version":   "",
+		"mkswap --version":      "mkswap from util-linux 2.38.1",
 		"iptables --version":    "iptables v1.8.9 (nf_tables)",
 		"iptables -w":           "",
 	}
 	p := &patient{config: newConfig(), runner: all}
-	expect(t, p.checkPrograms(t.Context()), statusOK, "qemu-img version 7.2.22; genisoimage 1.1.11")
+	expect(t, p.checkPrograms(t.Context()), statusOK, "qemu-img version 7.2.22; genisoimage 1.1.11", "; mkfs.ext4; mkfs.ntfs; mkswap from util-linux 2.38.1; mkfs.fat 4.2")
 	expect(t, p.checkIPTables(t.Context()), statusOK, "v1.8.9")
 
 	p.runner = scriptedRunner{"qemu-img --version": "x", "iptables --version": "iptables v1.8.9"}
-	expect(t, p.checkPrograms(t.Context()), statusFailure, "genisoimage (config drives), prlimit", "apt-get install genisoimage util-linux")
+	expect(t, p.checkPrograms(t.Context()), statusFailure, "genisoimage (config drives), prlimit", "mkfs.ext4 (disks in ext4)",
+		"apt-get install genisoimage util-linux e2fsprogs")
 	expect(t, p.checkIPTables(t.Context()), statusWarning, "cannot list rules")
+
+	delete(all, "mkfs.ntfs --version")
+	p.runner = all
+	expect(t, p.checkPrograms(t.Context()), statusWarning, "do not run: mkfs.ntfs (disks in ntfs)", "apt-get install ntfs-3g")
+	p.config.EphemeralFormat = "ext4"
+	expect(t, p.checkPrograms(t.Context()), statusOK)
+	p.config.ConfigDriveForm = "vfat"
+	expect(t, p.checkPrograms(t.Context()), statusFailure, "mcopy (config drives in vfat)", "apt-get install mtools")
 
 	p.runner = scriptedRunner{}
 	expect(t, p.checkIPTables(t.Context()), statusWarning, "apt-get install iptables")

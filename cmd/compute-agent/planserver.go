@@ -104,7 +104,7 @@ func planServer(ctx context.Context, c *Config, log io.Writer, file plan.ServerF
 	}
 	forecast, err := limits.Forecast(facts, compute.Outlook{
 		Guests: guests, Version: readBuild().Version,
-		Dir: filepath.Join(c.StateDir, instancesDir), ImageDir: filepath.Join(c.StateDir, imagesDir),
+		Dir: filepath.Join(c.StateDir, instancesDir), ImageDir: filepath.Join(c.StateDir, imagesDir), Ephemeral: c.ephemeral(),
 	}, proposal)
 	if err != nil {
 		return plan.ServerPlan{}, err

@@ -192,7 +192,7 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	if err := library.Sweep(ctx); err != nil {
 		return backend{}, fmt.Errorf("images: %w", err)
 	}
-	disks, err := compute.NewFileDisks(filepath.Join(c.StateDir, instancesDir), filepath.Join(c.StateDir, imagesDir), command.Exec{})
+	disks, err := compute.NewFileDisks(filepath.Join(c.StateDir, instancesDir), filepath.Join(c.StateDir, imagesDir), c.ephemeral(), command.Exec{})
 	if err != nil {
 		return backend{}, err
 	}
@@ -241,6 +241,14 @@ func capacity(c *Config) (compute.Capacity, error) {
 		FileBackedMiB:         c.Hardware.FileBackedMiB,
 		PCI:                   compute.PCIConfig{Specs: specs, Aliases: aliases},
 	}, errors.Join(reservedErr, specsErr, aliasesErr)
+}
+
+// ephemeral is the file system of ephemeral disks; empty leaves it to the guest's operating system.
+func (c *Config) ephemeral() image.FileSystem {
+	if c.EphemeralFormat == "auto" {
+		return ""
+	}
+	return image.FileSystem(c.EphemeralFormat)
 }
 
 func (a *agent) startManager(ctx context.Context, core backend) error {

@@ -14,7 +14,7 @@ import (
 // guestOptions says zero as the manager understands it, for which zero is the default.
 func guestOptions(c *Config) (compute.GuestOptions, error) {
 	h := &c.Hardware
-	opt := compute.GuestOptions{ForceConfigDrive: c.ForceConfigDrive, Options: guest.Options{
+	opt := compute.GuestOptions{ForceConfigDrive: c.ForceConfigDrive, ConfigDriveFormat: c.ConfigDriveForm, Options: guest.Options{
 		CPUMode: c.CPUMode, CPUFlags: h.CPUFlags, EmulatedCPU: compute.DefaultEmulatedCPU,
 		Machines: h.Machines, RootPorts: h.PCIePorts, Serial: h.SysinfoSerial,
 		FileBacked: h.FileBackedMiB > 0, TCGCacheMiB: h.TCGCacheMiB, RealtimePriority: h.RealtimePriority,

@@ -14,12 +14,12 @@ import (
 )
 
 func TestGuestOptionsAreTheConfiguration(t *testing.T) {
-	byDefault := compute.GuestOptions{Options: guest.Options{
+	byDefault := compute.GuestOptions{ConfigDriveFormat: "iso9660", Options: guest.Options{
 		EmulatedCPU: compute.DefaultEmulatedCPU, Machines: map[string]string{}, Serial: "unique", RealtimePriority: 1,
 		CacheModes: map[string]string{}, NativeIO: true, VNC: "127.0.0.1", PointerModel: "usbtablet", AppendConsoleLog: true,
 		RNG: "/dev/urandom", StatsPeriod: 10 * time.Second, GuestAgent: true,
 	}}
-	all := compute.GuestOptions{Names: "vm-%d", ForceConfigDrive: true, Options: guest.Options{
+	all := compute.GuestOptions{Names: "vm-%d", ForceConfigDrive: true, ConfigDriveFormat: "vfat", Options: guest.Options{
 		CPUMode: "custom", CPUModels: []string{"Nehalem"}, CPUFlags: []string{"pcid", "-mtrr"}, EmulatedCPU: compute.DefaultEmulatedCPU,
 		Machines: map[string]string{"x86_64": "q35", "aarch64": "virt-7.2"}, RealtimePriority: 2, FileBacked: true, TCGCacheMiB: 32,
 		CacheModes: map[string]string{"file": "writeback", "block": "none"}, Discard: "unmap", NativeIO: true,
@@ -31,7 +31,7 @@ func TestGuestOptionsAreTheConfiguration(t *testing.T) {
 		want compute.GuestOptions
 	}{
 		{nil, byDefault},
-		{strings.Fields("--instance-name-template=vm-%d --force-config-drive --cpu-mode=custom --cpu-model=Nehalem --cpu-model-extra-flags=pcid,-mtrr " +
+		{strings.Fields("--instance-name-template=vm-%d --force-config-drive --config-drive-format=vfat --cpu-mode=custom --cpu-model=Nehalem --cpu-model-extra-flags=pcid,-mtrr " +
 			"--hw-machine-type=q35,aarch64=virt-7.2 --realtime-scheduler-priority=2 --file-backed-memory=1024 --tb-cache-size=32 " +
 			"--disk-cachemodes=file=writeback,block=none --hw-disk-discard=unmap --rx-queue-size=512 --tx-queue-size=256 --max-queues=4 " +
 			"--spice-listen=::1 --spice-agent-enabled=false --pointer-model=ps2mouse --keep-console-log=false --rng-dev-path=/dev/hwrng " +
