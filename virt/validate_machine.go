@@ -133,6 +133,8 @@ func (s Spec) validateIOMMU() error {
 		return invalid("IOMMU: interrupt remapping needs the IOAPIC of qemu")
 	case i.EIM && !i.InterruptRemapping:
 		return invalid("IOMMU: EIM needs interrupt remapping")
+	case i.EIM && s.VirtType != "kvm":
+		return invalid("IOMMU: EIM needs virt type kvm")
 	case i.AddressBits != 0 && i.AddressBits != 39 && i.AddressBits != 48:
 		return invalid("IOMMU: %d address bits are not 39 or 48", i.AddressBits)
 	}
