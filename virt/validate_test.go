@@ -42,6 +42,52 @@ func TestValidateTakes(t *testing.T) {
 				{VCPUs: cpuset.Range(0, 3), MemoryMiB: 2048, PageKiB: 2048, Distances: []int{10, 20}}, {VCPUs: cpuset.Range(4, 7), MemoryMiB: 2048, HostCell: 3},
 			}}
 		},
+		"a chain that is not stated": func(s *Spec) { s.Disks[0].Backing, s.Disks[0].Unstated = nil, true },
+		"drives of every bus": func(s *Spec) {
+			s.Disks = nil
+			for bus, target := range map[string]string{"virtio": "vda", "ide": "hda", "sata": "sda", "scsi": "sdb", "usb": "sdc", "fdc": "fda"} {
+				d := Disk{Source: Source{File: "/d/" + bus}, Format: "raw", Target: target, Bus: bus}
+				if bus == "fdc" {
+					d.Kind = "floppy"
+				}
+				s.Disks = append(s.Disks, d)
+			}
+		},
+		"empty drives": func(s *Spec) {
+			s.Disks[1].Source, s.Disks[1].Format = Source{}, ""
+			s.Disks = append(s.Disks, Disk{Target: "fda", Bus: "fdc", Kind: "floppy"}, Disk{Target: "sdb", Bus: "usb", Kind: "cdrom"})
+		},
+		"iSCSI as a LUN": func(s *Spec) {
+			s.Disks[2] = Disk{Target: "sdb", Bus: "scsi", Kind: "lun", Format: "raw", Unit: new(16383), Boot: 2, Source: Source{Network: &NetworkSource{
+				Protocol: "iscsi", Name: "iqn.2010-10.org.openstack:v/1", Hosts: []HostPort{{"2001:db8::1", 65535}}}}}
+		},
+		"rbd without hosts": func(s *Spec) {
+			s.Disks[2] = Disk{Target: "vdb", Bus: "virtio", Format: "raw", Source: Source{Network: &NetworkSource{Protocol: "rbd", Name: "p/i"}}}
+		},
+		"limits at their ends": func(s *Spec) {
+			s.CPUTime = CPUTime{Shares: 262144, Period: 1000, Quota: 17592186044415}
+			s.Disks[0].Tune, s.Disks[0].BlockIO = DiskTune{ReadBytes: 1, WriteBytesMax: maxTune, WriteBytes: maxTune, TotalIOPS: 1}, BlockIO{512, 2 << 20}
+			s.RootPorts, s.USB.RedirectedPorts, s.Graphics[0].Type = 28, 15, "spice"
+			s.Boot = Boot{Kernel: "/k", CommandLine: strings.Repeat("c", maxCommandLine)}
+			s.Features.HyperV, s.Features.HyperVVendor = true, "12_4.6-8 0ab"
+		},
+		"NICs at their ends": func(s *Spec) {
+			n := NIC{MAC: "FE:ff:FF:ff:FF:ff", Model: "virtio", Queues: 256, RxRing: 256, TxRing: 1024, MTU: 68, Target: "fifteen.letter_", Boot: 3,
+				Attach: Attachment{Type: "bridge", Bridge: "eth1.100"}}
+			other := n
+			other.Target, other.MTU, other.Boot, other.Attach = "", 0, 0, Attachment{Type: "direct", Device: "eth1.100", Mode: "vepa", VLAN: 4094}
+			s.NICs = []NIC{n, other} // of one MAC, on two networks
+		},
+		"shares on huge pages": func(s *Spec) {
+			s.Placement = &Placement{Cells: []GuestCell{{VCPUs: cpuset.Range(0, 7), MemoryMiB: 4096, PageKiB: 2048}}}
+			s.Shares = []Share{{Path: "/srv", Tag: strings.Repeat("t", maxTag)}}
+		},
+		"a boot order and a kernel": func(s *Spec) { s.Boot = Boot{Kernel: "/k", Devices: []string{"hd"}} },
+		"far cells": func(s *Spec) {
+			s.Placement = &Placement{Cells: []GuestCell{
+				{VCPUs: cpuset.Range(0, 7), MemoryMiB: 4095, Distances: []int{10, 255}}, {MemoryMiB: 1, Distances: []int{10, 10}},
+			}}
+		},
 		"two without a boot": func(s *Spec) { s.Disks[0].Boot, s.Disks[2].Boot = 0, 0 },
 	} {
 		s := full()
