@@ -108,7 +108,7 @@ func (c *novaCase) compare(t *testing.T) {
 func (c *novaCase) host() numa.Host {
 	host := numa.Host{}
 	for _, cell := range c.Host.Cells {
-		host.Cells = append(host.Cells, numa.HostCell{ID: cell.ID, Shared: cell.CPUSet, Dedicated: cell.PCPUSet, MemoryMiB: cell.Memory, Distances: []int{10, 20}})
+		host.Cells = append(host.Cells, numa.HostCell{ID: cell.ID, Shared: cell.CPUSet, Dedicated: cell.PCPUSet, MemoryMiB: cell.Memory, Distances: [][]int{{10, 20}, {20, 10}}[cell.ID]})
 	}
 	return host
 }
