@@ -121,6 +121,9 @@ func (e entry) state() pci.State {
 // hold gives the claim its devices, but for those that another server has: the audit tells of them.
 func (e entry) hold(v *pci.Inventory) {
 	for _, d := range e.PCI {
+		if has := v.Entry(d.Address); has.State == pci.Allocated && has.Owner == e.ServerID {
+			continue // by another claim of the server, that shares it
+		}
 		_ = v.Restore(e.ServerID, []pci.Allowed{{Device: d.Device}}, e.state())
 	}
 }
@@ -246,8 +249,8 @@ func (l *ledger) release(serverID string) {
 }
 
 // move makes a claim one of another kind, in the place of what the server has of that: ClaimOwn at the end of an
-// operation that succeeded, ClaimOutgoing of ClaimOwn when a guest begins to leave. A claim that is not there, because
-// it was moved before, moves nothing.
+// operation that succeeded, ClaimOutgoing of ClaimOwn when a guest begins to leave, and back. A claim that is not there,
+// because it was moved before, moves nothing.
 func (l *ledger) move(from ClaimKey, to ClaimKind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
