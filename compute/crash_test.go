@@ -137,6 +137,9 @@ func (w *world) expect(where string, states ...compute.VMState) {
 	if n := len(w.servers()) + len(w.guests()) + len(w.claims()) + len(w.files()); n > 0 {
 		w.t.Errorf("%s: %d things are left after the server was deleted", where, n)
 	}
+	if free := w.freeDevices(); free != len(pciDevices())-1 {
+		w.t.Errorf("%s: %d PCI devices are free after the server was deleted", where, free)
+	}
 	if w.t.Failed() {
 		w.t.Fatalf("failed at %s", where)
 	}

@@ -105,7 +105,7 @@ func CPUInfoOf(h virt.Host) CPUInfo {
 
 // Provider is what the placement service is told of a host.
 type Provider struct {
-	UUID        string               `json:"uuid"`
+	UUID        string               `json:"uuid,omitempty"` // of a child: placement gives it one
 	Name        string               `json:"name"`
 	Inventories map[string]Inventory `json:"inventories"` // by resource class
 	Usages      map[string]int       `json:"usages"`

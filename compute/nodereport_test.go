@@ -3,11 +3,13 @@ package compute
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"compute-agent/internal/cpuset"
 	"compute-agent/internal/golden"
 	"compute-agent/numa"
+	"compute-agent/pci"
 	"compute-agent/virt"
 )
 
@@ -69,6 +71,56 @@ func reportedHost() virt.Host {
 	}
 	h.Cells[0].Pages = map[int]int{4: 1 << 19, 2048: 1024}
 	return h
+}
+
+// TestReportOfDevices describes a host with PCI devices: free ones in pools, in use, gone, and those that placement is told
+// of; and a server that is being resized.
+func TestReportOfDevices(t *testing.T) {
+	l := movingLedger(t)
+	c := Capacity{PCI: l.capacity.PCI}
+	specs, err := pci.ParseSpecs([]string{
+		`{"address": "0000:3b:02.*", "physical_network": "left", "resource_class": "vf", "traits": "HW_NIC_SRIOV"}`,
+		`{"vendor_id": "10de", "product_id": "20b5", "traits": "big gpu"}`, `{"vendor_id": "10de"}`,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.PCI.Specs = specs
+	device := func(address, vendor, product string, node int) virt.HostPCI {
+		return virt.HostPCI{Address: address, VendorID: vendor, ProductID: product, Class: 0x020000, Node: node}
+	}
+	whole, part, other := device("0000:3b:00.0", "8086", "1572", 0), device("0000:3b:02.0", "8086", "154c", 0), device("0000:3b:02.1", "8086", "154c", 0)
+	whole.MaxVFs, part.Parent, other.Parent = 2, whole.Address, whole.Address
+	claimed := func(address string) []ClaimedDevice {
+		a, err := pci.ParseAddress(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []ClaimedDevice{{Device: pci.Device{Address: a, VendorID: "10de", ProductID: "20b5", Type: pci.TypePCI}, Alias: "gpu", Managed: true}}
+	}
+	server := specServer()
+	server.ID, server.VM = "resized", Active
+	report, err := c.Report(NodeFacts{
+		Host: reportedHost(), Storage: Storage{TotalBytes: 100 << 30}, Servers: []Server{server},
+		Devices: []virt.HostPCI{whole, part, other, device("0000:81:00.0", "10de", "20b5", -1), device("0000:82:00.0", "10de", "20b5", 1), device("0000:83:00.0", "10de", "1db4", 1)},
+		Claims: []Claim{
+			{ServerID: "resized", VCPUs: 1, MemoryMiB: 512, DiskGiB: 5, PCI: claimed("0000:81:00.0")},
+			{ServerID: "resized", Kind: ClaimResize, VCPUs: 2, MemoryMiB: 1024, DiskGiB: 5, PCI: claimed("0000:84:00.0")},
+		},
+		Owners: map[string][]string{"resized": {"0000:81:00.0"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := report.ComputeNode
+	if n.VCPUsUsed != 3 || n.MemoryMiBUsed != 1536 || n.DiskGiBUsed != 10 || n.RunningVMs != 1 {
+		t.Errorf("both claims are not counted: %d vCPUs, %d MiB, %d GiB, %d servers", n.VCPUsUsed, n.MemoryMiBUsed, n.DiskGiBUsed, n.RunningVMs)
+	}
+	text, err := json.MarshalIndent(map[string]any{"pci_device_pools": n.PCIPools, "device_providers": report.DeviceProviders}, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Assert(t, "testdata/node_devices.golden", string(text)+"\n"+strings.Join(n.DeviceLines(), "\n")+"\n")
 }
 
 // TestHostsThatCannotBePlacedOn: without cells a host takes servers that ask for none, and no others.

@@ -96,7 +96,7 @@ func readDevice(sys fs.FS, name string) (d Device, err error) {
 	if d.Driver, err = linkBase(sys, path.Join(dir, "driver")); err != nil {
 		return d, err
 	}
-	if d.Netdev, err = firstEntry(sys, path.Join(dir, "net")); err != nil {
+	if d.Netdev, err = netdev(sys, dir); err != nil {
 		return d, err
 	}
 	return d, d.readType(sys, dir)
@@ -172,6 +172,21 @@ func linkBase(sys fs.FS, link string) (string, error) {
 		return "", nil
 	}
 	return path.Base(target), err
+}
+
+// netdev is the network interface of a device. That of a virtio device hangs on what its driver made of it.
+func netdev(sys fs.FS, dir string) (string, error) {
+	name, err := firstEntry(sys, path.Join(dir, "net"))
+	if err != nil || name != "" {
+		return name, err
+	}
+	entries, err := fs.ReadDir(sys, dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "virtio") && name == "" && err == nil {
+			name, err = firstEntry(sys, path.Join(dir, e.Name(), "net"))
+		}
+	}
+	return name, err
 }
 
 func firstEntry(sys fs.FS, dir string) (string, error) {
