@@ -6,6 +6,7 @@ import (
 
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
+	"compute-agent/pci"
 )
 
 // pinnedLedger has 500 guests of 2 pinned vCPUs on 8 cells of 160 CPUs.
@@ -56,5 +57,28 @@ func BenchmarkRefused500(b *testing.B) {
 		if _, err := l.take(Claim{ServerID: "too large", VCPUs: 161, MemoryMiB: 1024}, r); err == nil {
 			b.Fatal("it fits")
 		}
+	}
+}
+
+// BenchmarkRecount500 counts 500 pinned guests anew, each of which has a virtual function.
+func BenchmarkRecount500(b *testing.B) {
+	l := pinnedLedger(b)
+	parent := pci.Address{Bus: 1}
+	found := []pci.Allowed{{Device: pci.Device{Address: parent, Type: pci.TypePF}}}
+	for i := range 500 {
+		d := pci.Device{Address: pci.Address{Bus: 2 + i/256, Slot: i / 8 % 32, Function: i % 8}, Type: pci.TypeVF, Parent: &parent}
+		found = append(found, pci.Allowed{Device: d})
+		e := l.entries[ClaimKey{fmt.Sprint(i), ClaimOwn}]
+		e.PCI = []ClaimedDevice{{Device: d}}
+		l.entries[e.Key()] = e
+	}
+	l.show(found)
+	for b.Loop() {
+		l.mu.Lock()
+		l.recount()
+		l.mu.Unlock()
+	}
+	if used := l.stock.Owned("499"); len(used) != 1 {
+		b.Errorf("the last guest has %v", used)
 	}
 }

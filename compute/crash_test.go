@@ -77,7 +77,7 @@ func (sc scenario) stage(t *testing.T, f *fate) (*world, string) {
 	t.Helper()
 	w := newWorld(t)
 	w.blanks = true
-	w.pin()
+	w.plug()
 	w.boot(nil)
 	var id string
 	if sc.prepare != nil {

@@ -20,3 +20,23 @@ func (m *Manager) Differences() (list []string) {
 	}
 	return list
 }
+
+// Idle waits until no operation is under way, or ctx ends: also those of servers that are no longer stored.
+func (m *Manager) Idle(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		var r *run
+		for _, r = range m.running {
+			break
+		}
+		m.mu.Unlock()
+		if r == nil {
+			return nil
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -89,6 +89,7 @@ func (l *ledger) recount() {
 	l.used, l.sum, l.version = amounts{}, sizes{}, l.version+1
 	tally, devices := numa.NewTally(l.host.cells), &pci.Inventory{}
 	devices.Update(l.found)
+	var holdings []pci.Holding
 	order := slices.SortedFunc(maps.Values(l.entries), func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.serial, b.serial))
 	})
@@ -97,9 +98,10 @@ func (l *ledger) recount() {
 		if e.counted != nil && tally.Place(*e.counted) != nil {
 			e.counted = nil
 		}
-		e.hold(devices)
+		holdings = append(holdings, e.holdings()...)
 		l.entries[e.Key()] = e
 	}
+	devices.Hold(holdings)
 	l.cells, l.stock = tally.Host(), newStock(devices)
 }
 
@@ -118,14 +120,13 @@ func (e entry) state() pci.State {
 	return pci.Claimed
 }
 
-// hold gives the claim its devices, but for those that another server has: the audit tells of them.
-func (e entry) hold(v *pci.Inventory) {
-	for _, d := range e.PCI {
-		if has := v.Entry(d.Address); has.State == pci.Allocated && has.Owner == e.ServerID {
-			continue // by another claim of the server, that shares it
-		}
-		_ = v.Restore(e.ServerID, []pci.Allowed{{Device: d.Device}}, e.state())
+// holdings are the claim's devices. Of those that another server has the audit tells.
+func (e entry) holdings() []pci.Holding {
+	list := make([]pci.Holding, len(e.PCI))
+	for i, d := range e.PCI {
+		list[i] = pci.Holding{Owner: e.ServerID, Allowed: pci.Allowed{Device: d.Device}, State: e.state()}
 	}
+	return list
 }
 
 // weigh adds an entry to the sums, and says what of it is to be counted in the cells.
@@ -180,7 +181,7 @@ func (l *ledger) put(c Claim, next *stock) {
 	if len(c.PCI) > 0 {
 		if next == nil {
 			devices := l.stock.Clone()
-			e.hold(devices)
+			devices.Hold(e.holdings())
 			held := newStock(devices)
 			next = &held
 		}

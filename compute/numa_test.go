@@ -29,13 +29,11 @@ func onCells(t *testing.T) *world {
 	return w
 }
 
-// pin makes the world's host one of two cells with PCI devices, and its flavor one of pinned vCPUs on huge pages with a
-// device.
+// pin makes the world's host one of two cells, and its flavor one of pinned vCPUs on huge pages.
 func (w *world) pin() {
 	w.host = twoCells()
-	w.hv.SetPCI(pciDevices()...)
-	w.options = func(o *compute.Options) { o.Capacity.NUMA, o.Capacity.PCI = pinnedSets(), pciConfig(w.t) }
-	w.extra = map[string]string{"hw:cpu_policy": "dedicated", "hw:mem_page_size": "large", "pci_passthrough:alias": "gpu:1"}
+	w.options = func(o *compute.Options) { o.Capacity.NUMA = pinnedSets() }
+	w.extra = map[string]string{"hw:cpu_policy": "dedicated", "hw:mem_page_size": "large"}
 }
 
 func pinnedSets() numa.Config {

@@ -51,6 +51,23 @@ func pciConfig(t testing.TB) compute.PCIConfig {
 	return compute.PCIConfig{Specs: specs, Aliases: aliases}
 }
 
+// withDevices starts an agent on such a host.
+func withDevices(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.plug()
+	w.boot(nil)
+	return w
+}
+
+// plug is pin with PCI devices: one for each server of the world's flavor.
+func (w *world) plug() {
+	w.pin()
+	w.hv.SetPCI(pciDevices()...)
+	w.options = func(o *compute.Options) { o.Capacity.NUMA, o.Capacity.PCI = pinnedSets(), pciConfig(w.t) }
+	w.extra["pci_passthrough:alias"] = "gpu:1"
+}
+
 // freeDevices counts the devices of the pools that the node reports.
 func (w *world) freeDevices() (n int) {
 	w.t.Helper()
@@ -97,7 +114,7 @@ func (w *world) refuse(flavorID string) error {
 }
 
 func TestServersWithPCIDevices(t *testing.T) {
-	w := onCells(t)
+	w := withDevices(t)
 	flavor := w.flavor(2, 512, "hw:cpu_policy=dedicated", "pci_passthrough:alias=gpu:1")
 	first, second := w.build(flavor), w.build(flavor)
 	for i, id := range []string{first.ID, second.ID} {
@@ -139,7 +156,7 @@ func TestServersWithPCIDevices(t *testing.T) {
 
 // TestDevicesSurvive makes guests again in every way there is: they keep their devices.
 func TestDevicesSurvive(t *testing.T) {
-	w := onCells(t)
+	w := withDevices(t)
 	flavor := w.flavor(1, 64, "pci_passthrough:alias=anygpu:1")
 	first, second := w.build(flavor), w.build(flavor)
 	was := w.devices(second.ID)
@@ -164,7 +181,7 @@ func TestDevicesSurvive(t *testing.T) {
 // when it comes back.
 func TestDeviceVanishes(t *testing.T) {
 	w := newWorld(t)
-	w.pin()
+	w.plug()
 	var log logText
 	pinned := w.options
 	w.options = func(o *compute.Options) {
@@ -216,7 +233,7 @@ func TestDeviceVanishes(t *testing.T) {
 
 // TestAuditOfDevices makes claims, host and guests differ in their devices, and wants each named.
 func TestAuditOfDevices(t *testing.T) {
-	w := onCells(t)
+	w := withDevices(t)
 	first := w.build(w.flavor(1, 64, "pci_passthrough:alias=anygpu:1"))
 	second := w.build(w.flavor(1, 64, "pci_passthrough:alias=vf:1"))
 	w.audit()
@@ -246,7 +263,7 @@ func TestAuditOfDevices(t *testing.T) {
 
 // TestStrangersDevice gives a device that servers may get to a guest that is nobody's.
 func TestStrangersDevice(t *testing.T) {
-	w := onCells(t)
+	w := withDevices(t)
 	s := w.build(w.flavor(1, 64))
 	spec, err := w.hv.Spec(s.ID)
 	w.must(err)
@@ -275,7 +292,7 @@ func TestDeviceConfigurationForAnotherHost(t *testing.T) {
 		"remote_managed":  func(o *compute.Options) { o.Capacity.PCI.Specs = remote },
 	} {
 		w := newWorld(t)
-		w.pin()
+		w.plug()
 		pinned := w.options
 		w.options = func(o *compute.Options) {
 			pinned(o)

@@ -211,26 +211,46 @@ func (e Entry) String() string {
 }
 
 // Restore puts a stored claim into the inventory: whoever has the devices by the store has them, also those
-// that the host does not show. Update comes first. A device that another server has is refused.
+// that the host does not show. Update comes first. A device that another server has is refused, and then all are.
 func (v *Inventory) Restore(owner string, devices []Allowed, state State) error {
-	if v.entries == nil {
-		v.entries = map[Address]*Entry{}
-	}
 	for _, d := range devices {
 		if e := v.entries[d.Address]; e != nil && e.used() && e.Owner != owner {
 			return fmt.Errorf("restore %v to server %s: %w: it is %s", d.Address, owner, ErrState, e.String())
 		}
 	}
-	for _, d := range devices {
-		e := v.entries[d.Address]
+	holdings := make([]Holding, len(devices))
+	for i, d := range devices {
+		holdings[i] = Holding{owner, d, state}
+	}
+	v.Hold(holdings)
+	return nil
+}
+
+// Holding is a device in the hands of a server.
+type Holding struct {
+	Owner string
+	Allowed
+	State State
+}
+
+// Hold is Restore for many claims at once. Of two servers with one device it is the first's, and what a server has
+// allocated it does not merely claim.
+func (v *Inventory) Hold(holdings []Holding) {
+	if v.entries == nil {
+		v.entries = map[Address]*Entry{}
+	}
+	for _, h := range holdings {
+		e := v.entries[h.Address]
 		if e == nil {
-			e = &Entry{Allowed: d, Gone: true}
-			v.entries[d.Address] = e
+			e = &Entry{Allowed: h.Allowed, Gone: true}
+			v.entries[h.Address] = e
 		}
-		e.State, e.Owner = state, owner
+		if e.used() && (e.Owner != h.Owner || e.State == Allocated) {
+			continue
+		}
+		e.State, e.Owner = h.State, h.Owner
 	}
 	v.exclude()
-	return nil
 }
 
 // Free gives back all devices of a server. One that has none is fine. Devices that have gone
