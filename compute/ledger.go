@@ -63,18 +63,16 @@ func (l *ledger) size(h hostSize) {
 	}
 }
 
-// show tells the ledger which devices servers may get. Devices that have gone stay with those that have them. It says
-// whether anything is new.
-func (l *ledger) show(found []pci.Allowed) bool {
+// show tells the ledger which devices servers may get. Devices that have gone stay with those that have them.
+func (l *ledger) show(found []pci.Allowed) {
 	same := func(a, b pci.Allowed) bool { return reflect.DeepEqual(a.Device, b.Device) }
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.listed && slices.EqualFunc(found, l.found, same) {
-		return false
+		return
 	}
 	l.listed, l.found = true, found
 	l.recount()
-	return true
 }
 
 // sized says whether the host's size is known.

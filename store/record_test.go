@@ -330,7 +330,9 @@ func TestClaimsOfOneServer(t *testing.T) {
 		update(t, s, func(w compute.Writer) error { return w.DeleteClaim(resized.Key()) })
 		claims()
 	}
-	update(t, s, func(w compute.Writer) error { return errors.Join(w.PutClaim(own), w.PutClaim(resize), w.DeleteServer("a")) })
+	update(t, s, func(w compute.Writer) error {
+		return errors.Join(w.PutClaim(own), w.PutClaim(resize), w.DeleteServer("a"))
+	})
 	claims()
 }
 
