@@ -47,6 +47,9 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 		if version < 3 {
 			a.GuestNames = "" // its dumps were made before it was there
 		}
+		if version < 4 {
+			a.ConfigDriveFormat = ""
+		}
 		server, err := r.Server("a")
 		want(t, server, err, a)
 		claims, err := r.Claims()
