@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"compute-agent/guest"
 	"compute-agent/numa"
 	"compute-agent/pci"
 	"compute-agent/virt"
@@ -19,7 +20,8 @@ type NodeFacts struct {
 	Storage Storage
 	Servers []Server
 	Claims  []Claim
-	Guests  []virt.Guest // all of the hypervisor's
+	Guests  []virt.Guest  // all of the hypervisor's
+	Options guest.Options // the operator's, for all guests
 	// Devices are the host's PCI devices, and Owners those that guests have, by guest; see ReadDevices.
 	Devices []virt.HostPCI
 	Owners  map[string][]string
@@ -216,7 +218,7 @@ func supportedInstances(h virt.Host) [][3]string {
 }
 
 func (c Capacity) provider(f NodeFacts, b balance) Provider {
-	p := Provider{UUID: f.ID, Name: f.Host.Hostname, Inventories: map[string]Inventory{}, Usages: map[string]int{}, Traits: traits(f.Host, b.host)}
+	p := Provider{UUID: f.ID, Name: f.Host.Hostname, Inventories: map[string]Inventory{}, Usages: map[string]int{}, Traits: traits(f.Host, b.host, f.Options)}
 	rows := c.resources(b.host)
 	for class, i := range map[string]int{"VCPU": rowVCPU, "PCPU": rowPCPU, "MEMORY_MB": rowMemory, "DISK_GB": rowDisk} {
 		r := rows[i]
@@ -278,7 +280,7 @@ func numaCell(c *numa.HostCell) novaObject {
 
 // Report describes the node as it is now.
 func (m *Manager) Report() (NodeReport, error) {
-	f := NodeFacts{ID: m.opt.NodeID}
+	f := NodeFacts{ID: m.opt.NodeID, Options: m.opt.Guests.Options}
 	err := m.store.View(m.base, func(tx Reader) error { return f.Read(tx) })
 	if err != nil {
 		return NodeReport{}, err

@@ -57,7 +57,12 @@ func reportedHost() virt.Host {
 	h := virt.Host{
 		Hostname: "node1", Hypervisor: "QEMU", HypervisorVersion: 7002022, Arch: "x86_64", CPUs: 8, MemoryMiB: 8192,
 		CPU:       virt.HostCPU{Model: "Broadwell", Vendor: "Intel", Sockets: 2, Cores: 2, Threads: 2, Features: []string{"aes", "pni", "unheard-of", "vmx"}},
+		VirtType:  "kvm",
 		Supported: []virt.GuestKind{{Arch: "x86_64", VirtType: "qemu", OSType: "hvm"}, {Arch: "x86_64", VirtType: "kvm", OSType: "hvm"}},
+		Capabilities: []virt.Capabilities{{
+			Arch: "x86_64", VirtType: "kvm", Machine: "pc-q35-7.2", Firmware: virt.Offer{}, DiskBuses: virt.Offer{"virtio"}, DiskDevices: virt.Offer{"disk"},
+			VideoModels: virt.Offer{"vga"}, TPMModels: virt.Offer{},
+		}},
 	}
 	for id, siblings := range [][]cpuset.Set{{cpuset.Of(0, 4), cpuset.Of(2, 6)}, {cpuset.Of(1, 5), cpuset.Of(3, 7)}} {
 		cell := virt.Cell{ID: id, MemoryKiB: 4 << 20, Pages: map[int]int{4: 1 << 20}, Distances: map[int]int{0: 20, 1: 20}}

@@ -35,6 +35,17 @@ func deref[T any](p *T) T {
 	return *p
 }
 
+// Processor is what guests of the host's own architecture get for a processor, but for its topology, where neither
+// flavor nor image has a word in it.
+func Processor(h virt.Host, opt Options) virt.CPU {
+	r := &Request{Host: h, Options: opt}
+	d, err := begin(r)
+	if err != nil { // an operator's machine type that is none
+		d = &definition{r: r, arch: h.Arch}
+	}
+	return d.cpuModel()
+}
+
 // foreignModels are the processors of guests of another architecture than the host's.
 var foreignModels = map[string]string{"aarch64": "cortex-a57", "ppc64le": "POWER8"}
 

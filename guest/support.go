@@ -22,7 +22,7 @@ func Supported(spec virt.Spec, host virt.Host, asked hwprops.Source) error {
 	}
 	for _, part := range []func() error{
 		s.kind, s.machine, s.processor, s.firmware, s.memory, s.encryption, s.features, s.disks, s.nics, s.screen,
-		s.sound, s.tpm, s.rng, s.hostDevices, s.versions,
+		s.sound, s.tpm, s.rng, s.iommu, s.hostDevices, s.versions,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -211,7 +211,7 @@ func (s *support) firmware() error {
 	}
 	if f.SecureBoot && s.caps.SecureBoot == virt.No {
 		return failed("SecureBootNotSupported", s.by("os_secure_boot", "os:secure_boot", "os_secure_boot"), "required",
-			"this host has no firmware with secure boot for %s; the package %s has it for machine type q35", s.guests(), firmwarePackage(s.spec.Arch))
+			"this host has no firmware with secure boot for %s; it takes the package %s, and on x86 machine type q35", s.guests(), firmwarePackage(s.spec.Arch))
 	}
 	if f.Stateless && s.caps.Stateless == virt.No {
 		return failed("UEFINotSupported", "hw_firmware_stateless", "true", "this host has no stateless firmware for %s", s.guests())
@@ -396,6 +396,9 @@ func (s *support) tpm() error {
 	}
 	const class = "UnsupportedHardware"
 	version := s.by("tpm_version", "hw:tpm_version", "hw_tpm_version")
+	if c.TPMModels != nil && len(c.TPMModels) == 0 {
+		return failed(class, version, t.Version, "%s has no TPM for %s", s.hypervisor(), s.guests())
+	}
 	if c.TPMBackends.Refuses("emulator") {
 		return failed(class, version, t.Version, "this host has no swtpm; install the packages swtpm and swtpm-tools")
 	}
@@ -415,6 +418,22 @@ func (s *support) rng() error {
 		return err
 	}
 	return s.offered(s.caps.RNGBackends, class, key, "random")
+}
+
+// iommu checks what libvirt asks of the machine.
+func (s *support) iommu() error {
+	i := s.spec.IOMMU
+	if i == nil || !s.told {
+		return nil
+	}
+	key := s.by("IOMMU", "hw:viommu_model", "hw_viommu_model")
+	q35 := (s.spec.Arch == "x86_64" || s.spec.Arch == "i686") && strings.Contains(s.host.CanonicalMachine(s.spec.Arch, s.spec.Machine), "q35")
+	arm := s.spec.Arch == "aarch64" && strings.HasPrefix(s.spec.Machine, "virt")
+	switch {
+	case i.Model == "intel" && q35, i.Model == "smmuv3" && arm, i.Model == "virtio" && (q35 || arm):
+		return nil
+	}
+	return failed("InvalidVIOMMUMachineType", key, i.Model, "%s has none for %s", s.hypervisor(), s.guests())
 }
 
 // hostDevices checks that the kernel can give devices away.

@@ -56,6 +56,8 @@ type CPUModel struct {
 	Name string
 	// Usable says whether this host's processor can run it.
 	Usable Answer
+	// Features are what the model has, in libvirt's words; nil when not told.
+	Features []string
 }
 
 // SEV is what AMD's encryption of guests' memory takes and has room for on a host.

@@ -95,6 +95,11 @@ func gatherFacts(ctx context.Context, c *Config, log io.Writer, also func(comput
 		return facts, err
 	}
 	facts.ID = strings.TrimSpace(string(id))
+	guests, err := guestOptions(c)
+	if err != nil {
+		return facts, err
+	}
+	facts.Options = guests.Options
 	if facts.Storage, err = storageOf(c.StateDir); err != nil {
 		return facts, err
 	}

@@ -210,7 +210,35 @@ func askGuestCapabilities(conn *lv.Connect, h *virt.Host) ([]virt.Capabilities, 
 			all = append(all, c)
 		}
 	}
-	return all, nil
+	return all, readModelFeatures(conn, h.Arch, all)
+}
+
+// readModelFeatures adds what the processors have that guests of the host's own architecture can be given by name. It
+// asks about each once, and not about what this host cannot run.
+func readModelFeatures(conn *lv.Connect, arch string, all []virt.Capabilities) error {
+	known := map[string][]string{}
+	for i := range all {
+		if all[i].Arch != arch {
+			continue
+		}
+		for j := range all[i].CPUModels {
+			m := &all[i].CPUModels[j]
+			if m.Usable == virt.No {
+				continue
+			}
+			features, asked := known[m.Name]
+			if !asked {
+				var err error
+				features, err = readFeatures(conn, &libvirtxml.CapsHostCPU{Arch: arch, Model: m.Name})
+				if outcomeUnknown(err) {
+					return err
+				}
+				known[m.Name] = features // none when libvirt cannot say
+			}
+			m.Features = features
+		}
+	}
+	return nil
 }
 
 // hasStateless finds out whether there is firmware without variables, of which libvirt does not tell: by having it

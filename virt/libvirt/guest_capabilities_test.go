@@ -157,6 +157,9 @@ func TestHostTellsOfGuests(t *testing.T) {
 			t.Errorf("machine type %s: %+v", machine, c)
 		}
 	}
+	if m := h.CapabilitiesOf("x86_64", "qemu", "pc").CPUModel("Nehalem"); m == nil || !slices.Contains(m.Features, "sse4.2") || slices.Contains(m.Features, "avx") {
+		t.Errorf("Nehalem is %+v", m)
+	}
 	if c := h.CapabilitiesOf("x86_64", "qemu", "isapc"); c != nil {
 		t.Errorf("libvirt was not asked about isapc: %+v", c)
 	}
