@@ -18,6 +18,12 @@ var cpuModels = strings.Fields("486 pentium pentium2 pentium3 qemu32 qemu64 kvm3
 	"Cascadelake-Server Cascadelake-Server-noTSX Cooperlake Icelake-Server Icelake-Server-noTSX Snowridge " +
 	"Opteron_G1 Opteron_G2 Opteron_G3 Opteron_G4 Opteron_G5 EPYC EPYC-IBPB EPYC-Rome EPYC-Milan Dhyana")
 
+// modelFeatures are told of the models that agents choose by themselves.
+var modelFeatures = map[string][]string{
+	"Nehalem": strings.Fields("apic clflush cmov cx16 cx8 de fpu fxsr lahf_lm lm mca mce mmx msr mtrr nx pae pat pge pni popcnt pse pse36 " +
+		"sep sse sse2 sse4.1 sse4.2 ssse3 syscall tsc vme"),
+}
+
 // capabilities are what guests can have, as libvirt 9.0 tells with QEMU 7.2 and all that Debian 12 has beside it.
 func (o Options) capabilities() (all []virt.Capabilities) {
 	for _, kind := range o.kinds() {
@@ -61,7 +67,7 @@ func capabilities(kind virt.GuestKind, m virt.MachineType) virt.Capabilities {
 		c.DiskBuses = append(c.DiskBuses, "ide")
 	}
 	for _, name := range cpuModels {
-		c.CPUModels = append(c.CPUModels, virt.CPUModel{Name: name, Usable: virt.Yes})
+		c.CPUModels = append(c.CPUModels, virt.CPUModel{Name: name, Usable: virt.Yes, Features: modelFeatures[name]})
 	}
 	return c
 }
