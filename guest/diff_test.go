@@ -90,6 +90,7 @@ var noticed = map[string]string{
 	"Video.RAMMiB":              "video: MiB",
 	"Inputs.Type":               "input 1: type",
 	"Inputs.Bus":                "input 1: bus",
+	"SCSI":                     "SCSI controller: model",
 	"Sound":                     "sound: model",
 	"USB.Controller":            "USB: controller",
 	"USB.RedirectedPorts":       "USB: redirected ports",

@@ -51,7 +51,7 @@ const yes, no = "yes", "no"
 func Hardware(s virt.Spec) []Part {
 	return slices.Concat(
 		machineParts(s), memoryParts(s), bootParts(s), featureParts(s),
-		diskParts(s.Disks), nicParts(s.NICs), screenParts(s), smallDevices(s), hostDevices(s))
+		diskParts(s.Disks), nicParts(s.NICs), controllerParts(s), smallDevices(s), hostDevices(s))
 }
 
 // part makes a part of a name and pairs of a property's name and its value.
@@ -200,7 +200,7 @@ func nicParts(nics []virt.NIC) []Part {
 	return parts
 }
 
-func screenParts(s virt.Spec) []Part {
+func controllerParts(s virt.Spec) []Part {
 	var parts []Part
 	if v := s.Video; v != nil {
 		parts = append(parts, part("video", "model", v.Model, "MiB", v.RAMMiB))
@@ -210,6 +210,9 @@ func screenParts(s virt.Spec) []Part {
 	}
 	if s.Sound != "" {
 		parts = append(parts, part("sound", "model", s.Sound))
+	}
+	if s.SCSI != "" {
+		parts = append(parts, part("SCSI controller", "model", s.SCSI))
 	}
 	return append(parts, part("USB", "controller", s.USB.Controller, "redirected ports", s.USB.RedirectedPorts))
 }
