@@ -1,6 +1,10 @@
 package compute
 
-import "context"
+import (
+	"context"
+
+	"compute-agent/virt"
+)
 
 // Store keeps what must survive. It has one writer, the agent.
 type Store interface {
@@ -23,6 +27,9 @@ type Reader interface {
 	// cost.
 	ServerStates() ([]Server, error)
 	Claims() ([]Claim, error)
+	// Definition is what the server's guest was last made of, or was about to be made of. ErrNotFound for a server
+	// that no guest was made for, or by an agent that did not keep it.
+	Definition(serverID string) (virt.Spec, error)
 	Operations() ([]Operation, error) // oldest first
 	Flavor(id string) (Flavor, error)
 	Flavors() ([]Flavor, error)
@@ -40,13 +47,15 @@ type Writer interface {
 	InsertServer(Server) (Server, error)
 	// UpdateServer replaces a server's record. ErrNotFound if there is none.
 	UpdateServer(Server) error
-	// DeleteServer removes a server with its claims. Its operation must be gone before.
+	// DeleteServer removes a server with its claims and its definition. Its operation must be gone before.
 	DeleteServer(id string) error
 	PutClaim(Claim) error
 	DeleteClaim(ClaimKey) error
 	// MoveClaim makes a server's claim one of another kind, in the place of what it has of that. A claim that
 	// is not there moves nothing.
 	MoveClaim(from ClaimKey, to ClaimKind) error
+	// PutDefinition keeps what the server's guest is about to be made of. ErrNotFound if there is no such server.
+	PutDefinition(serverID string, spec virt.Spec) error
 	// PutOperation fails with ErrConflict when another operation is under way on the server.
 	PutOperation(Operation) error
 	DeleteOperation(id string) error

@@ -17,7 +17,7 @@ import (
 // newest is the schema version of this program. Each version up to it has a file in testdata, the
 // dump of a database that the program of that version wrote, with the records of the full*
 // functions. The newest one's is made by go test -update; the others never change.
-const newest = 4
+const newest = 5
 
 func dumpFile(version int) string { return fmt.Sprintf("testdata/schema-%d.sql", version) }
 
@@ -28,6 +28,7 @@ func fill(t *testing.T, s *store.Store) {
 		_, err := w.InsertServer(fullServer("a"))
 		return errors.Join(err,
 			w.PutClaim(fullClaim("a")),
+			w.PutDefinition("a", fullDefinition("a")),
 			w.PutOperation(fullOperation("o", "a")),
 			w.PutFlavor(fullFlavor("1", "tiny")),
 			w.PutImage(fullImage("i")),
@@ -47,8 +48,10 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 		if version < 3 {
 			a.GuestNames = "" // its dumps were made before it was there
 		}
-		if version < 4 {
 			a.ConfigDriveFormat = ""
+		}
+		if version < 5 {
+			a.Hardware = nil // not yet
 		}
 		server, err := r.Server("a")
 		want(t, server, err, a)
@@ -61,6 +64,12 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 			claim.Kind, claim.Operation, claim.PCI = compute.ClaimOwn, "", nil
 		}
 		want(t, claims, err, []compute.Claim{claim})
+		definition, err := r.Definition("a")
+		if version < 5 {
+			wantError(t, "definition", err, compute.ErrNotFound)
+		} else {
+			want(t, definition, err, fullDefinition("a"))
+		}
 		operations, err := r.Operations()
 		want(t, operations, err, []compute.Operation{fullOperation("o", "a")})
 		flavor, err := r.Flavor("1")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -15,6 +16,7 @@ import (
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
 	"compute-agent/pci"
+	"compute-agent/virt"
 )
 
 func fullFlavor(id, name string) compute.Flavor {
@@ -44,6 +46,22 @@ func fullClaim(serverID string) compute.Claim {
 		{ID: 1, Shared: cpuset.Of(2), Dedicated: cpuset.Of(0, 1), MemoryMiB: 512, PageKiB: 2048, CPUPolicy: "mixed", ThreadPolicy: "require",
 			Pins: []numa.Pin{{VCPU: 0, PCPU: 65}, {VCPU: 1, PCPU: 66}}, Reserved: cpuset.Of(64)},
 	}}}
+}
+
+// fullDefinition is a guest like those that there are. That no field of a Spec is lost in JSON is tested in package guest.
+func fullDefinition(serverID string) virt.Spec {
+	no := false
+	return virt.Spec{
+		ID: serverID, Name: "instance-00000001", Title: "web \"<1>\" ü", VirtType: "qemu", Arch: "x86_64", Machine: "pc-i440fx-7.2", VCPUs: 2, MemoryMiB: 64,
+		CPU: virt.CPU{Mode: "custom", Model: "Nehalem", Features: []virt.CPUFeature{{Name: "vmx", Policy: "disable"}}, Sockets: 2, Cores: 1, Threads: 1},
+		Placement: &virt.Placement{VCPUs: []cpuset.Set{cpuset.Of(4), cpuset.Of(5)}, Emulator: cpuset.Of(4, 5),
+			Cells: []virt.GuestCell{{VCPUs: cpuset.Of(0, 1), MemoryMiB: 64, HostCell: 1, PageKiB: 2048, Distances: []int{10}}}},
+		Firmware: virt.Firmware{UEFI: true}, Features: virt.Features{PMU: &no},
+		Disks:  []virt.Disk{{Source: virt.Source{File: "/i/disk"}, Format: "qcow2", Backing: []virt.Backing{{Path: "/b", Format: "raw"}}, Target: "vda", Bus: "virtio", Boot: 1}},
+		NICs:   []virt.NIC{{MAC: "fa:16:3e:00:00:01", Model: "virtio", Attach: virt.Attachment{Type: "ethernet"}, Target: "tap1"}},
+		Serial: []virt.SerialPort{{Type: "pty", Log: "/i/console.log", AppendLog: true}}, RNG: &virt.RNG{Source: "/dev/urandom"},
+		Balloon: virt.Balloon{Period: 10 * time.Second}, Metadata: virt.Metadata{Name: "web", Created: noon},
+	}
 }
 
 func fullOperation(id, serverID string) compute.Operation {
