@@ -56,12 +56,19 @@ func accepted(begin func(Backend, context.Context, string) error) func(*api, *ca
 
 func (a *api) reboot(c *call, s compute.Server) (*answer, error) {
 	var req struct {
-		Reboot struct{ Type string }
+		Reboot struct {
+			Type                  string
+			AcceptHardwareChanges bool `json:"accept_hardware_changes"` // ours; Nova's API has no such thing
+		}
 	}
 	if err := c.decode(&req); err != nil {
 		return nil, err
 	}
-	if err := a.Backend.RebootServer(c.Context(), s.ID, strings.EqualFold(req.Reboot.Type, "HARD")); err != nil {
+	how := compute.Reboot{Hard: strings.EqualFold(req.Reboot.Type, "HARD"), AcceptHardwareChanges: req.Reboot.AcceptHardwareChanges}
+	if how.AcceptHardwareChanges && !how.Hard {
+		return nil, badRequest("accept_hardware_changes goes with type HARD: a soft reboot changes no hardware")
+	}
+	if err := a.Backend.RebootServer(c.Context(), s.ID, how); err != nil {
 		return nil, err
 	}
 	return status(http.StatusAccepted)

@@ -24,7 +24,7 @@ type Servers interface {
 	DeleteServer(ctx context.Context, id string) error
 	StartServer(ctx context.Context, id string) error
 	StopServer(ctx context.Context, id string) error
-	RebootServer(ctx context.Context, id string, hard bool) error
+	RebootServer(ctx context.Context, id string, how compute.Reboot) error
 	PauseServer(ctx context.Context, id string) error
 	UnpauseServer(ctx context.Context, id string) error
 	UpdateServer(ctx context.Context, id string, change compute.ServerChange) (compute.Server, error)

@@ -17,8 +17,8 @@ type run struct {
 }
 
 // begin accepts a command: when it returns nil the operation is in the journal and will be carried
-// out, also if the agent is killed right after.
-func (m *Manager) begin(ctx context.Context, serverID string, kind OperationKind, admit func(Server) error) error {
+// out, also if the agent is killed right after. args are kept with it.
+func (m *Manager) begin(ctx context.Context, serverID string, kind OperationKind, args json.RawMessage, admit func(Server) error) error {
 	unlock, err := m.accepting.Lock(ctx, serverID)
 	if err != nil {
 		return fmt.Errorf("%s server %s: %w", kind, serverID, err)
@@ -27,7 +27,7 @@ func (m *Manager) begin(ctx context.Context, serverID string, kind OperationKind
 	if err := m.open(); err != nil {
 		return err
 	}
-	op := m.newOperation(ctx, kind, serverID, nil)
+	op := m.newOperation(ctx, kind, serverID, args)
 	// Not cancelled with the request: a commit must not be in doubt.
 	err = m.store.Update(context.WithoutCancel(ctx), func(tx Writer) error {
 		s, err := tx.Server(serverID)

@@ -228,7 +228,7 @@ func (m *Manager) enforceStop(id string) {
 		return nil
 	}
 	m.spawn(func() {
-		err := m.begin(m.base, id, OpStop, idle)
+		err := m.begin(m.base, id, OpStop, nil, idle)
 		if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, context.Canceled) {
 			m.logger(id, "").Warn("cannot stop a guest that should not run", "error", err)
 		}

@@ -10,7 +10,7 @@ var errBeingDeleted = errors.New("it is being deleted")
 // DeleteServer removes a server with all that it has on the host, whatever is under way on it.
 // Deleting a server that is being deleted succeeds.
 func (m *Manager) DeleteServer(ctx context.Context, id string) error {
-	err := m.begin(ctx, id, OpDelete, func(s Server) error {
+	err := m.begin(ctx, id, OpDelete, nil, func(s Server) error {
 		if s.Task == TaskDeleting {
 			return errBeingDeleted
 		}

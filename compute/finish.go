@@ -73,7 +73,7 @@ func (w *work) fail(ctx context.Context, i int, cause error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if errors.Is(cause, errParked) {
+	if errors.Is(cause, errParked) || errors.Is(cause, errSuperseded) {
 		return cause
 	}
 	if w.proc.whenGone != "" {
@@ -153,7 +153,7 @@ func (w *work) tryUndo(ctx context.Context, s step) error {
 // could not be started is stopped: it is not what anybody would call paused.
 func (w *work) settle(ctx context.Context, cause error) error {
 	guest, known := w.m.look(w.op.ServerID)
-	if known && guest.State == virt.PowerPaused && w.proc.target == Active && w.op.Kind != OpUnpause {
+	if known && guest.State == virt.PowerPaused && w.proc.target == Active && w.op.Kind != OpUnpause && !errors.Is(cause, errUntouched) {
 		if err := w.m.stopGuest(ctx, w.op.ServerID, false); err != nil {
 			w.log.Warn("cannot stop a guest that could not be started", "error", err)
 		}

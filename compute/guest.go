@@ -112,35 +112,35 @@ func (m *Manager) listOwners() (map[string][]string, error) {
 	return lister.PCIOwners(ctx)
 }
 
-// createGuest makes a server's guest, its vCPUs stopped. One with its ID that is there already, from
-// an attempt that was cut off, is made anew: its vCPUs were never started.
-func (m *Manager) createGuest(s Server) error {
-	on, err := m.machine()
+// createGuest makes a server's guest, its vCPUs stopped, once the store knows what of. One with its ID that is there
+// already, from an attempt that was cut off, is made anew: its vCPUs were never started.
+func (w *work) createGuest(ctx context.Context) error {
+	spec, claim, err := w.m.define(w.server)
 	if err != nil {
 		return err
 	}
-	claim, cells := m.ledger.place(s.ID)
-	on.placed, on.devices, on.cells = claim.NUMA, guestDevices(claim.PCI), cells
-	spec, err := buildSpec(s, m.disks.Files(s), on)
-	if err != nil {
+	if err := w.keepDefinition(ctx, spec); err != nil {
 		return err
 	}
-	ctx, cancel := m.call()
-	defer cancel()
-	err = m.driver.Create(ctx, spec)
-	if errors.Is(err, virt.ErrExists) {
-		if _, lookErr := m.driver.Guest(ctx, s.ID); lookErr != nil {
-			return errors.Join(err, ignoreNotFound(lookErr)) // another guest has its name
-		}
-		if err := m.driver.Destroy(ctx, s.ID); err != nil {
-			return err
-		}
-		err = m.driver.Create(ctx, spec)
-	}
+	err = w.m.driverCall(func(ctx context.Context) error { return w.m.createFrom(ctx, spec) })
 	if err == nil {
-		m.ledger.allocate(s.ID)
+		w.m.ledger.allocate(spec.ID)
 	}
-	return m.orLost(err, claim)
+	return w.m.orLost(err, claim)
+}
+
+func (m *Manager) createFrom(ctx context.Context, spec virt.Spec) error {
+	err := m.driver.Create(ctx, spec)
+	if !errors.Is(err, virt.ErrExists) {
+		return err
+	}
+	if _, lookErr := m.driver.Guest(ctx, spec.ID); lookErr != nil {
+		return errors.Join(err, ignoreNotFound(lookErr)) // another guest has its name
+	}
+	if err := m.driver.Destroy(ctx, spec.ID); err != nil {
+		return err
+	}
+	return m.driver.Create(ctx, spec)
 }
 
 // orLost says in place of err that the pCPUs that a guest is pinned to are offline, or that a device of its has
@@ -166,24 +166,25 @@ func (m *Manager) orLost(err error, claim Claim) error {
 	return err
 }
 
-// startGuest runs a server's guest, and makes it first if it is not there.
-func (m *Manager) startGuest(s Server) error {
-	err := m.driverCall(func(ctx context.Context) error { return m.driver.Start(ctx, s.ID) })
+// startGuest runs a server's guest as it is, and makes it first if it is not there.
+func (w *work) startGuest(ctx context.Context) error {
+	start := func(ctx context.Context) error { return w.m.driver.Start(ctx, w.op.ServerID) }
+	err := w.m.driverCall(start)
 	if !errors.Is(err, virt.ErrNotFound) {
 		return err
 	}
-	if err := m.createGuest(s); err != nil {
+	if err := w.createGuest(ctx); err != nil {
 		return err
 	}
-	return m.driverCall(func(ctx context.Context) error { return m.driver.Start(ctx, s.ID) })
+	return w.m.driverCall(start)
 }
 
 // remakeGuest ends a server's guest, if there is one, and makes it again from the server's record.
-func (m *Manager) remakeGuest(s Server) error {
-	if err := m.destroyGuest(s.ID); err != nil {
+func (w *work) remakeGuest(ctx context.Context) error {
+	if err := w.m.destroyGuest(w.op.ServerID); err != nil {
 		return err
 	}
-	return m.createGuest(s)
+	return w.createGuest(ctx)
 }
 
 func (m *Manager) destroyGuest(id string) error {

@@ -26,6 +26,8 @@ type Options struct {
 	Capacity Capacity
 	Guests   GuestOptions
 	Policy   PowerPolicy // default PolicyObserve
+	// HardwareChanges says what a hard reboot may change; default HardwareRefuse.
+	HardwareChanges HardwarePolicy
 
 	MaxBuilds        int           // creates that are carried out at a time; default 10 (max_concurrent_builds)
 	BuildTimeout     time.Duration // how long a create waits for a hypervisor that does not answer; default 10 min
@@ -133,6 +135,9 @@ func New(opt Options) (*Manager, error) {
 	}
 	if opt.Policy != "" && opt.Policy != PolicyObserve && opt.Policy != PolicyEnforce {
 		return nil, fmt.Errorf("compute: power policy %q is not %s or %s", opt.Policy, PolicyObserve, PolicyEnforce)
+	}
+	if opt.HardwareChanges != "" && opt.HardwareChanges != HardwareRefuse && opt.HardwareChanges != HardwareAccept {
+		return nil, fmt.Errorf("compute: hardware policy %q is not %s or %s", opt.HardwareChanges, HardwareRefuse, HardwareAccept)
 	}
 	opt = opt.withDefaults()
 	m := &Manager{

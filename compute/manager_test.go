@@ -44,8 +44,8 @@ func TestLifeOfAServer(t *testing.T) {
 	}{
 		{w.PauseServer, compute.Paused}, {w.UnpauseServer, compute.Active},
 		{w.StopServer, compute.Stopped}, {w.StartServer, compute.Active},
-		{func(ctx context.Context, id string) error { return w.RebootServer(ctx, id, false) }, compute.Active},
-		{func(ctx context.Context, id string) error { return w.RebootServer(ctx, id, true) }, compute.Active},
+		{func(ctx context.Context, id string) error { return w.RebootServer(ctx, id, compute.Reboot{}) }, compute.Active},
+		{func(ctx context.Context, id string) error { return w.RebootServer(ctx, id, compute.Reboot{Hard: true}) }, compute.Active},
 	} {
 		w.must(step.act(ctx, s.ID))
 		if got := w.await(s.ID); got.VM != step.want {
@@ -216,12 +216,12 @@ func TestHardRebootTakesTheSoftOnesPlace(t *testing.T) {
 	w := started(t, nil)
 	id := active(w)
 	hang := w.hv.Inject(fake.Fault{Method: "Stop", Do: fake.Hang})
-	w.must(w.RebootServer(t.Context(), id, false))
+	w.must(w.RebootServer(t.Context(), id, compute.Reboot{}))
 	<-hang.Struck()
-	if err := w.RebootServer(t.Context(), id, false); !errors.Is(err, compute.ErrConflict) {
+	if err := w.RebootServer(t.Context(), id, compute.Reboot{}); !errors.Is(err, compute.ErrConflict) {
 		t.Errorf("second soft reboot: error %v, want a conflict", err)
 	}
-	w.must(w.RebootServer(t.Context(), id, true))
+	w.must(w.RebootServer(t.Context(), id, compute.Reboot{Hard: true}))
 	if s := w.await(id); s.VM != compute.Active || s.Power != virt.PowerRunning {
 		t.Errorf("server is %s, %s", s.VM, s.Power)
 	}
@@ -546,8 +546,8 @@ func TestCrashWhenSuperseded(t *testing.T) {
 		}, compute.Deleted, []compute.VMState{compute.Active, compute.Stopped, compute.Deleted}},
 		"hard reboot over soft": {func(w *world) (string, bool) {
 			id := w.servers()[0].ID
-			_ = w.RebootServer(t.Context(), id, false)
-			return id, w.RebootServer(t.Context(), id, true) == nil
+			_ = w.RebootServer(t.Context(), id, compute.Reboot{})
+			return id, w.RebootServer(t.Context(), id, compute.Reboot{Hard: true}) == nil
 		}, compute.Active, []compute.VMState{compute.Active}},
 	} {
 		t.Run(name, func(t *testing.T) {

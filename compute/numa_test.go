@@ -112,7 +112,7 @@ func TestPlaceSurvives(t *testing.T) {
 	w.must(w.DeleteServer(t.Context(), first.ID)) // a new fit would take its place
 	w.waitAll()
 	for name, act := range map[string]func(){
-		"hard reboot": func() { w.must(w.RebootServer(t.Context(), second.ID, true)) },
+		"hard reboot": func() { w.must(w.RebootServer(t.Context(), second.ID, compute.Reboot{Hard: true})) },
 		"start of a vanished guest": func() {
 			w.must(errors.Join(w.hv.UndefineByHand(second.ID), w.hv.DestroyByHand(second.ID)))
 			w.untilVM(second.ID, compute.Stopped)
@@ -121,7 +121,7 @@ func TestPlaceSurvives(t *testing.T) {
 		"restart of the agent": func() {
 			w.stop()
 			w.boot(nil)
-			w.must(w.RebootServer(t.Context(), second.ID, true))
+			w.must(w.RebootServer(t.Context(), second.ID, compute.Reboot{Hard: true}))
 		},
 	} {
 		act()
@@ -251,13 +251,13 @@ func TestPCPUGoesOffline(t *testing.T) {
 	if pinned.Has(2) || pinned.Has(3) {
 		t.Errorf("servers were pinned to %v; the first is on 2-3", pinned)
 	}
-	w.must(w.RebootServer(t.Context(), first.ID, true))
+	w.must(w.RebootServer(t.Context(), first.ID, compute.Reboot{Hard: true}))
 	if s := w.await(first.ID); s.VM != compute.Error || !strings.Contains(s.Fault.Message, "pCPU 3 is offline") {
 		t.Errorf("rebooted without its pCPU it is %s: %+v", s.VM, s.Fault)
 	}
 	w.hv.SetOffline(cpuset.Set{})
 	w.Audit()
-	w.must(w.RebootServer(t.Context(), first.ID, true))
+	w.must(w.RebootServer(t.Context(), first.ID, compute.Reboot{Hard: true}))
 	if s := w.await(first.ID); s.VM != compute.Active || !w.place(first.ID).Emulator.Equal(cpuset.Of(2, 3)) {
 		t.Errorf("rebooted with its pCPU it is %s on %v", s.VM, w.place(first.ID).Emulator)
 	}

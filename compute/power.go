@@ -9,12 +9,12 @@ import (
 
 // StartServer runs a stopped server. A guest that is gone is made again.
 func (m *Manager) StartServer(ctx context.Context, id string) error {
-	return m.begin(ctx, id, OpStart, allow(CmdStart))
+	return m.begin(ctx, id, OpStart, nil, allow(CmdStart))
 }
 
 // StopServer shuts a server down: its operating system is asked and gets time, then it is forced.
 func (m *Manager) StopServer(ctx context.Context, id string) error {
-	return m.begin(ctx, id, OpStop, allow(CmdStop))
+	return m.begin(ctx, id, OpStop, nil, allow(CmdStop))
 }
 
 // PauseServer stops a server's vCPUs; its memory is kept.
@@ -22,7 +22,7 @@ func (m *Manager) PauseServer(ctx context.Context, id string) error {
 	if _, err := m.pauser(); err != nil {
 		return err
 	}
-	return m.begin(ctx, id, OpPause, allow(CmdPause))
+	return m.begin(ctx, id, OpPause, nil, allow(CmdPause))
 }
 
 // UnpauseServer runs a paused server's vCPUs.
@@ -30,7 +30,7 @@ func (m *Manager) UnpauseServer(ctx context.Context, id string) error {
 	if _, err := m.pauser(); err != nil {
 		return err
 	}
-	return m.begin(ctx, id, OpUnpause, allow(CmdUnpause))
+	return m.begin(ctx, id, OpUnpause, nil, allow(CmdUnpause))
 }
 
 func allow(cmd Command) func(Server) error {
@@ -52,7 +52,7 @@ func (m *Manager) startProcedure() procedure {
 	}
 }
 
-func doStart(_ context.Context, w *work) error { return w.m.startGuest(w.server) }
+func doStart(ctx context.Context, w *work) error { return w.startGuest(ctx) }
 
 func (m *Manager) stopProcedure() procedure {
 	return procedure{
@@ -76,14 +76,14 @@ func (m *Manager) pauseProcedure() procedure {
 
 // doPause pauses a guest. One that does not run, which the table of transitions allows, is made anew
 // and left with its vCPUs stopped: that is what a paused server is.
-func doPause(_ context.Context, w *work) error {
+func doPause(ctx context.Context, w *work) error {
 	p, err := w.m.pauser()
 	if err != nil {
 		return err
 	}
 	err = w.m.driverCall(func(ctx context.Context) error { return p.Pause(ctx, w.op.ServerID) })
 	if errors.Is(err, virt.ErrNotFound) || (errors.Is(err, virt.ErrInvalidState) && w.server.VM == Stopped) {
-		return w.m.remakeGuest(w.server)
+		return w.remakeGuest(ctx)
 	}
 	return err
 }

@@ -1,15 +1,47 @@
 package compute
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+)
 
-// RebootServer restarts a server: softly, its operating system shutting down first, or hard, its
-// guest ended and made again from the server's record. A hard reboot takes the place of a soft one
-// that is under way.
-func (m *Manager) RebootServer(ctx context.Context, id string, hard bool) error {
-	if hard {
-		return m.begin(ctx, id, OpRebootHard, allow(CmdRebootHard))
+// Reboot says how a server is restarted: softly, its operating system shutting down first, or hard, its guest ended and
+// made again from the server's record.
+type Reboot struct {
+	Hard bool
+	// AcceptHardwareChanges lets a hard reboot change what the guest's operating system sees of its hardware, whatever
+	// the operator's HardwarePolicy.
+	AcceptHardwareChanges bool
+}
+
+// rebootArgs are in the journal until the server is restarted.
+type rebootArgs struct {
+	AcceptHardwareChanges bool `json:"accept_hardware_changes,omitempty"`
+}
+
+// RebootServer restarts a server. A hard reboot takes the place of a soft one that is under way. It is ErrConflict, and
+// nothing is done, when the guest would wake up with other hardware and neither the request nor the operator allows it.
+func (m *Manager) RebootServer(ctx context.Context, id string, how Reboot) error {
+	if !how.Hard {
+		return m.begin(ctx, id, OpRebootSoft, nil, allow(CmdReboot))
 	}
-	return m.begin(ctx, id, OpRebootSoft, allow(CmdReboot))
+	s, err := m.Server(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := admit(CmdRebootHard, s); err != nil {
+		return err
+	}
+	args := rebootArgs{AcceptHardwareChanges: how.AcceptHardwareChanges}
+	if err := m.checkSurprises(ctx, s, args); err != nil {
+		return err
+	}
+	text, err := json.Marshal(args)
+	if err != nil {
+		return fmt.Errorf("reboot server %s: %w", id, err)
+	}
+	return m.begin(ctx, id, OpRebootHard, text, allow(CmdRebootHard))
 }
 
 func (m *Manager) softRebootProcedure() procedure {
@@ -32,22 +64,22 @@ func doShutdown(ctx context.Context, w *work) error {
 	return w.m.destroyGuest(w.op.ServerID)
 }
 
-func doStartOrRemake(_ context.Context, w *work) error {
-	err := w.m.startGuest(w.server)
+func doStartOrRemake(ctx context.Context, w *work) error {
+	err := w.startGuest(ctx)
 	if err == nil || transient(err) {
 		return err
 	}
 	w.log.Warn("soft reboot goes on as a hard one", "error", err)
-	if err := w.m.remakeGuest(w.server); err != nil {
+	if err := w.remakeGuest(ctx); err != nil {
 		return err
 	}
-	return w.m.startGuest(w.server)
+	return w.startGuest(ctx)
 }
 
 func (m *Manager) hardRebootProcedure() procedure {
 	return procedure{
 		steps: []step{
-			{name: "destroy", task: TaskRebootingHard, do: doDestroy},
+			{name: "destroy", task: TaskRebootingHard, do: doEnd},
 			{name: "guest", task: TaskRebootingHard, do: doCreateGuest},
 			{name: "start", task: TaskRebootStartedHard, do: doStart},
 		},
@@ -55,6 +87,21 @@ func (m *Manager) hardRebootProcedure() procedure {
 	}
 }
 
+// doEnd ends a guest that is to be made again. Between the command and this the agent may have become another one, with
+// another configuration: what the guest would wake up to is looked at once more.
+func doEnd(ctx context.Context, w *work) error {
+	var args rebootArgs
+	if w.op.Args != nil {
+		if err := json.Unmarshal(w.op.Args, &args); err != nil {
+			return fmt.Errorf("read the operation's arguments: %w", err)
+		}
+	}
+	if err := w.m.checkSurprises(ctx, w.server, args); err != nil {
+		return err
+	}
+	return doDestroy(ctx, w)
+}
+
 func doDestroy(_ context.Context, w *work) error { return w.m.destroyGuest(w.op.ServerID) }
 
-func doCreateGuest(_ context.Context, w *work) error { return w.m.createGuest(w.server) }
+func doCreateGuest(ctx context.Context, w *work) error { return w.createGuest(ctx) }

@@ -53,9 +53,9 @@ func act(t *testing.T, w *world, what int, id string) {
 	case 3:
 		err = w.UnpauseServer(ctx, id)
 	case 4:
-		err = w.RebootServer(ctx, id, false)
+		err = w.RebootServer(ctx, id, compute.Reboot{})
 	case 5:
-		err = w.RebootServer(ctx, id, true)
+		err = w.RebootServer(ctx, id, compute.Reboot{Hard: true})
 	case 6:
 		err = w.Wait(ctx, id)
 	case 7:

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"encoding/json"
 	"reflect"
 	"slices"
 	"strings"
@@ -305,25 +304,6 @@ func TestChangesAreThoseMade(t *testing.T) {
 			r.Errorf("a Spec differs from itself: %v", c)
 		}
 	})
-}
-
-// A Spec is kept as JSON: nothing of it is lost on the way.
-func TestSpecSurvivesJSON(t *testing.T) {
-	want, _ := everything(t)
-	text, err := json.Marshal(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got virt.Spec
-	if err := json.Unmarshal(text, &got); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(*want, got); diff != "" {
-		t.Errorf("(-stored +read)\n%s", diff)
-	}
-	if changes := Changes(*want, got); len(changes) > 0 {
-		t.Errorf("changes %v", changes)
-	}
 }
 
 func TestChangesInWords(t *testing.T) {

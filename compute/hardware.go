@@ -1,0 +1,114 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+
+	"compute-agent/guest"
+	"compute-agent/virt"
+)
+
+// HardwarePolicy says whether a hard reboot may change what a guest's operating system sees of its hardware.
+type HardwarePolicy string
+
+// The policies.
+const (
+	HardwareRefuse HardwarePolicy = "refuse" // unless the request says that it may
+	HardwareAccept HardwarePolicy = "accept"
+)
+
+// define says what a server's guest would be made of now, by its claim.
+func (m *Manager) define(s Server) (virt.Spec, Claim, error) {
+	on, err := m.machine()
+	if err != nil {
+		return virt.Spec{}, Claim{}, err
+	}
+	claim, cells := m.ledger.place(s.ID)
+	on.placed, on.devices, on.cells = claim.NUMA, guestDevices(claim.PCI), cells
+	spec, err := buildSpec(s, m.disks.Files(s), on)
+	return spec, claim, err
+}
+
+// definition is what a server's guest was last made of; ErrNotFound where that is not known.
+func (m *Manager) definition(ctx context.Context, id string) (spec virt.Spec, err error) {
+	err = m.store.View(ctx, func(tx Reader) error {
+		spec, err = tx.Definition(id)
+		return err
+	})
+	return spec, err
+}
+
+// keepDefinition stores what a guest is about to be made of. What its operating system will find changed is logged: who
+// asked for the guest has allowed it, or had no guest any more.
+func (w *work) keepDefinition(ctx context.Context, spec virt.Spec) error {
+	was, err := w.m.definition(ctx, w.op.ServerID)
+	if err == nil && reflect.DeepEqual(was, spec) {
+		return nil
+	}
+	if err == nil {
+		if changes := guest.Changes(was, spec); len(changes) > 0 {
+			w.log.Warn("the guest is made again with other hardware than before", "changes", inLine(changes))
+		}
+	}
+	// A store that cannot be read cannot be written either: save waits until it can.
+	return w.save(ctx, func(*Server) {}, func(tx Writer) error { return tx.PutDefinition(w.op.ServerID, spec) })
+}
+
+// errUntouched says that an operation was refused before it did anything to the guest.
+var errUntouched = errors.New("the guest was left as it is")
+
+// checkSurprises is ErrConflict when a hard reboot would change what the guest's operating system sees of its
+// hardware, and nobody has allowed it.
+func (m *Manager) checkSurprises(ctx context.Context, s Server, args rebootArgs) error {
+	if args.AcceptHardwareChanges || m.opt.HardwareChanges == HardwareAccept {
+		return nil
+	}
+	changes, err := m.surprises(ctx, s)
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	return &Failure{
+		Kind: errors.Join(ErrConflict, errUntouched), Subject: "server " + s.ID,
+		Reason: "a hard reboot would change its hardware: " + inLine(changes) +
+			`; if that is meant, ask for it with "accept_hardware_changes": true beside "type": "HARD"`,
+	}
+}
+
+// surprises are the changes in its hardware that a server's guest would find if it were made again now. None for a
+// server without a guest, which has to be made in any case, and none where it is not known what the guest was made of
+// or what it would be made of: the step that makes it says why not.
+func (m *Manager) surprises(ctx context.Context, s Server) ([]guest.Change, error) {
+	was, err := m.definition(ctx, s.ID)
+	if err != nil {
+		return nil, ignoreMissing(err)
+	}
+	is, _, err := m.define(s)
+	if err != nil {
+		return nil, nil
+	}
+	changes := guest.Changes(was, is)
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	if g, known := m.look(s.ID); known && g.State == virt.PowerNoState {
+		return nil, nil
+	}
+	return changes, nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func inLine(changes []guest.Change) string {
+	lines := make([]string, len(changes))
+	for i, c := range changes {
+		lines[i] = c.String()
+	}
+	return strings.Join(lines, "; ")
+}
