@@ -66,9 +66,10 @@ func (d *FileDisks) Storage(context.Context) (Storage, error) {
 }
 
 // Files implements Disks.
-func (d *FileDisks) Files(s Server) Files { return filesIn(d.dir, d.imageDir, s) }
+func (d *FileDisks) Files(s Server) Files { return FilesIn(d.dir, d.imageDir, s) }
 
-func filesIn(dir, imageDir string, s Server) Files {
+// FilesIn says where FileDisks has a server's files. It looks at nothing.
+func FilesIn(dir, imageDir string, s Server) Files {
 	dir = filepath.Join(dir, s.ID)
 	return Files{
 		Root: filepath.Join(dir, "disk"), Base: filepath.Join(imageDir, s.Image.Checksum),

@@ -94,7 +94,7 @@ func (out *Forecast) fill(l *ledger, f NodeFacts, o Outlook, p Proposal) error {
 	if err := validateSize(p.Flavor, p.Image); err != nil {
 		return err
 	}
-	files := filesIn(o.Dir, o.ImageDir, out.Server)
+	files := FilesIn(o.Dir, o.ImageDir, out.Server)
 	on := machine{host: f.Host, storage: f.Storage, guests: o.Guests, version: o.Version, numa: l.capacity.NUMA, cells: l.host.cells, ports: p.Ports}
 	if err := on.check(out.Server, files); err != nil {
 		return err

@@ -95,6 +95,14 @@ func inWords(value any) string {
 	return printable(fmt.Sprint(value))
 }
 
+// sized is an amount with its unit, nothing for none.
+func sized(n uint64, unit string) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d %s", n, unit)
+}
+
 // printable quotes text that could command a terminal: some of it is a user's.
 func printable(text string) string {
 	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
@@ -132,11 +140,11 @@ func cpuFeatures(features []virt.CPUFeature) string {
 }
 
 func memoryParts(s virt.Spec) []Part {
-	parts := []Part{part("memory", "MiB", s.MemoryMiB)}
+	parts := []Part{part("memory", "size", sized(s.MemoryMiB, "MiB"))}
 	if s.Placement != nil {
 		for i, c := range s.Placement.Cells {
 			distances := strings.Trim(fmt.Sprint(c.Distances), "[]")
-			parts = append(parts, part(fmt.Sprintf("NUMA cell %d", i), "vCPUs", c.VCPUs.String(), "MiB", c.MemoryMiB, "distances", distances))
+			parts = append(parts, part(fmt.Sprintf("NUMA cell %d", i), "vCPUs", c.VCPUs.String(), "size", sized(c.MemoryMiB, "MiB"), "distances", distances))
 		}
 	}
 	if e := s.Encryption; e != nil {
@@ -203,7 +211,7 @@ func nicParts(nics []virt.NIC) []Part {
 func controllerParts(s virt.Spec) []Part {
 	var parts []Part
 	if v := s.Video; v != nil {
-		parts = append(parts, part("video", "model", v.Model, "MiB", v.RAMMiB))
+		parts = append(parts, part("video", "model", v.Model, "memory", sized(uint64(v.RAMMiB), "MiB")))
 	}
 	for i, in := range s.Inputs {
 		parts = append(parts, part(fmt.Sprintf("input %d", i+1), "type", in.Type, "bus", in.Bus))
@@ -252,7 +260,7 @@ func hostDevices(s virt.Spec) []Part {
 		parts = append(parts, part(fmt.Sprintf("mediated device %d", i+1)))
 	}
 	for i, n := range s.NVDIMMs {
-		parts = append(parts, part(fmt.Sprintf("NVDIMM %d", i+1), "KiB", n.SizeKiB))
+		parts = append(parts, part(fmt.Sprintf("NVDIMM %d", i+1), "size", sized(n.SizeKiB, "KiB")))
 	}
 	for _, share := range s.Shares {
 		p := part("share "+printable(share.Tag), "tag", share.Tag)

@@ -66,6 +66,7 @@ type Config struct {
 
 	ShutdownTimeout       time.Duration
 	ShutdownRetryInterval time.Duration
+	HardwareChanges       string
 	PowerSyncPolicy       string
 	PowerSyncInterval     time.Duration
 
@@ -226,6 +227,9 @@ func (c *Config) operationKeys() []key {
 			doc: "Seconds that a guest gets to shut itself down before it is forced. 0: at once."},
 		{name: "shutdown_retry_interval", initial: "10", value: seconds(&c.ShutdownRetryInterval, time.Second, time.Hour),
 			doc: "Seconds after which a guest is asked again to shut down."},
+		{name: "hard_reboot_hardware_changes", initial: "refuse", value: choice(&c.HardwareChanges, "refuse", "accept"),
+			doc: "When a hard reboot would change what a guest sees of its hardware, after an upgrade or another\n" +
+				"configuration: refuse it, unless the request says accept_hardware_changes, or accept it."},
 		{name: "sync_power_state_policy", initial: "observe", value: choice(&c.PowerSyncPolicy, "observe", "enforce"),
 			doc: "When a guest is not in the state that its server should be in: observe records it, enforce also\n" +
 				"stops guests that should be stopped, as Nova does."},

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -29,6 +31,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.yaml.in/yaml/v3"
+
+	"compute-agent/compute"
+	"compute-agent/store"
+	"compute-agent/virt/fake"
 )
 
 func TestMain(m *testing.M) {
@@ -45,6 +51,8 @@ func TestMain(m *testing.M) {
 //	hang URL            sends half of a request and leaves it there
 //	certificate C KEY   makes a certificate for 127.0.0.1 that vouches for itself
 //	newer-schema FILE   makes a database look as if a later version had written it
+//	store-server FILE ID NAME [MACHINE]
+//	                    puts a server into a database; with a machine type also what its guest was made of
 func TestScripts(t *testing.T) {
 	// The tests may have been started with SIGHUP ignored (nohup), which programs inherit and the agent
 	// respects. One that is handled here is not ignored there.
@@ -63,6 +71,7 @@ func TestScripts(t *testing.T) {
 			"hang":         hang,
 			"certificate":  certificate,
 			"newer-schema": newerSchema,
+			"store-server": storeServer,
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "root" {
@@ -234,6 +243,41 @@ func newerSchema(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = f.WriteAt(binary.BigEndian.AppendUint32(nil, 9999), 60)
 	ts.Check(err)
 	ts.Check(f.Close())
+}
+
+// storeServer stores what an agent has of a server that it made with its defaults on the fake driver's host.
+func storeServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: store-server FILE ID NAME [MACHINE]")
+	}
+	db, err := store.Open(ts.MkAbs(args[0]))
+	ts.Check(err)
+	server := compute.Server{
+		ID: args[1], Name: args[2], VM: compute.Active, Flavor: compute.Flavor{VCPUs: 1, MemoryMiB: 64},
+		Image: compute.ImageRef{Format: "raw", Checksum: "0123"},
+	}
+	ts.Check(db.Update(context.Background(), func(tx compute.Writer) error {
+		if len(args) == 3 {
+			_, err := tx.InsertServer(server)
+			return err
+		}
+		server.Hardware = map[string]string{"hw_machine_type": args[3]}
+		stored, err := tx.InsertServer(server)
+		if err != nil {
+			return err
+		}
+		var facts compute.HardwareFacts
+		facts.Server = stored
+		driver := fake.New(fake.Options{})
+		facts.Host, err = driver.Host(context.Background())
+		if err != nil {
+			return err
+		}
+		facts.Files = compute.FilesIn("/state/instances", "/state/images", stored)
+		spec, err := (compute.Capacity{}).Define(facts, guestOptions(newConfig()))
+		return errors.Join(err, driver.Close(), tx.PutDefinition(stored.ID, spec))
+	}))
+	ts.Check(db.Close())
 }
 
 func TestScriptsCoverTheCommands(t *testing.T) {

@@ -215,6 +215,7 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 		Capacity:        limits,
 		Guests:          guests,
 		Policy:          compute.PowerPolicy(c.PowerSyncPolicy),
+		HardwareChanges: compute.HardwarePolicy(c.HardwareChanges),
 		MaxBuilds:       c.MaxConcurrentBuilds,
 		ShutdownTimeout: max(c.ShutdownTimeout, time.Nanosecond), // zero would be the manager's default
 		ShutdownRetry:   c.ShutdownRetryInterval,
