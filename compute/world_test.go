@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"compute-agent/compute"
 	"compute-agent/internal/command"
 	"compute-agent/store"
@@ -318,6 +320,9 @@ func (w *world) audit() {
 		if built {
 			withFiles = append(withFiles, s.ID)
 		}
+		if there {
+			w.auditDefinition(s.ID)
+		}
 		c := claims[s.ID]
 		used.VCPUs, used.MemoryMiB, used.DiskGiB = used.VCPUs+c.VCPUs, used.MemoryMiB+c.MemoryMiB, used.DiskGiB+c.DiskGiB
 		delete(guests, s.ID)
@@ -334,6 +339,28 @@ func (w *world) audit() {
 	if found := w.Differences(); len(found) > 0 {
 		w.t.Errorf("the agent's own audit finds %q", found)
 	}
+}
+
+// auditDefinition compares what the store says that a guest was made of with what it was made of.
+func (w *world) auditDefinition(id string) {
+	w.t.Helper()
+	made, err := w.hv.Spec(id)
+	w.must(err)
+	if diff := cmp.Diff(made, w.definition(id)); diff != "" {
+		w.t.Errorf("the guest is not made of what is stored (-guest +stored)\n%s", diff)
+	}
+}
+
+// definition is what a server's guest was last made of; nothing where that is not known.
+func (w *world) definition(id string) (spec virt.Spec) {
+	w.t.Helper()
+	w.must(w.agent.store.View(context.Background(), func(tx compute.Reader) (err error) {
+		if spec, err = tx.Definition(id); errors.Is(err, compute.ErrNotFound) {
+			return nil
+		}
+		return err
+	}))
+	return spec
 }
 
 func (w *world) auditLedger(stored compute.Claim) {
