@@ -85,6 +85,9 @@ func (m *Manager) audit() {
 		m.log.Warn("audit: cannot compare", "error", err)
 		return
 	}
+	if err := m.settleOlder(m.base, in.servers); err != nil {
+		m.log.Warn("audit: cannot settle the hardware of older servers", "error", err)
+	}
 	for _, v := range plan(in, m.opt.Policy) {
 		switch v.does {
 		case correct, missing:

@@ -100,6 +100,9 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 		return s, refused(err)
 	}
 	s.ConfigDrive = s.ConfigDrive || hardware.ConfigDrive // whoever made the image cannot do without
+	if s.Hardware, err = on.settle(s); err != nil {
+		return s, err
+	}
 	if err := on.check(s, m.disks.Files(s)); err != nil {
 		return s, err
 	}

@@ -96,6 +96,10 @@ func (out *Forecast) fill(l *ledger, f NodeFacts, o Outlook, p Proposal) error {
 	}
 	files := FilesIn(o.Dir, o.ImageDir, out.Server)
 	on := machine{host: f.Host, storage: f.Storage, guests: o.Guests, version: o.Version, numa: l.capacity.NUMA, cells: l.host.cells, ports: p.Ports}
+	var err error
+	if out.Server.Hardware, err = on.settle(out.Server); err != nil {
+		return err
+	}
 	if err := on.check(out.Server, files); err != nil {
 		return err
 	}

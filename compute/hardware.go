@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 
 	"compute-agent/guest"
@@ -18,6 +19,11 @@ const (
 	HardwareRefuse HardwarePolicy = "refuse" // unless the request says that it may
 	HardwareAccept HardwarePolicy = "accept"
 )
+
+// properties are the image properties that a server's guests are made by.
+func (s Server) properties() map[string]string {
+	return (&guest.Request{Image: guest.Image{Properties: s.Image.Properties}, Settled: s.Hardware}).Properties()
+}
 
 // define says what a server's guest would be made of now, by its claim.
 func (m *Manager) define(s Server) (virt.Spec, Claim, error) {
@@ -111,4 +117,43 @@ func inLine(changes []guest.Change) string {
 		lines[i] = c.String()
 	}
 	return strings.Join(lines, "; ")
+}
+
+// settleOlder decides what the guests of servers keep that an older agent made, as Nova does at start. Such an agent did
+// not keep what it had chosen: it is what would be chosen now. A hypervisor that does not answer leaves it to the next
+// audit.
+func (m *Manager) settleOlder(ctx context.Context, servers []Server) error {
+	older := slices.DeleteFunc(slices.Clone(servers), func(s Server) bool { return s.Hardware != nil })
+	if len(older) == 0 {
+		return nil
+	}
+	on, err := m.machine()
+	if err != nil {
+		return nil
+	}
+	settled := map[string]map[string]string{}
+	for _, s := range older {
+		if settled[s.ID], err = on.settle(s); err != nil {
+			m.logger(s.ID, "").Warn("cannot settle the hardware of a server that an older agent made", "error", err)
+			delete(settled, s.ID)
+		}
+	}
+	return m.store.Update(ctx, func(tx Writer) error {
+		for _, s := range older {
+			if err := m.putSettled(tx, s.ID, settled[s.ID]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (m *Manager) putSettled(tx Writer, id string, hardware map[string]string) error {
+	s, err := tx.Server(id)
+	if err != nil || hardware == nil || s.Hardware != nil {
+		return ignoreMissing(err)
+	}
+	s.Hardware = hardware
+	m.logger(id, "").Info("hardware of a server that an older agent made is settled", "properties", hardware)
+	return tx.UpdateServer(s)
 }

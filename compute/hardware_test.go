@@ -146,6 +146,92 @@ func TestLostGuestIsMadeAgain(t *testing.T) {
 	}
 }
 
+func keptMachine() map[string]string {
+	return map[string]string{
+		"hw_machine_type": "pc-i440fx-6.2", "hw_disk_bus": "virtio", "hw_cdrom_bus": "ide", "hw_video_model": "virtio",
+		"hw_vif_model": "virtio", "hw_pointer_model": "usbtablet", "hw_input_bus": "usb",
+	}
+}
+
+// onQEMU is a hypervisor of a version: its machine types pc and q35 are that version's.
+func (w *world) onQEMU(version string) { w.host.MachineVersion = version }
+
+// An upgrade of the hypervisor and another configuration change nothing in the guests that there are.
+func TestHardwareIsSettledAtCreation(t *testing.T) {
+	w := newWorld(t)
+	w.onQEMU("6.2")
+	w.boot(nil)
+	first := w.create()
+	if diff := cmp.Diff(keptMachine(), first.Hardware); diff != "" {
+		t.Errorf("(-want +settled)\n%s", diff)
+	}
+	if len(first.Image.Properties) > 0 {
+		t.Errorf("the image's own properties became %v", first.Image.Properties)
+	}
+	w.stop()
+	w.onQEMU("7.2")
+	w.options = func(o *compute.Options) {
+		o.Guests.Machines = map[string]string{"x86_64": "q35"}
+		o.Guests.PointerModel, o.Guests.HypervisorNICs = "ps2mouse", true
+	}
+	w.boot(nil)
+	before := w.definition(first.ID)
+	w.must(w.RebootServer(t.Context(), first.ID, compute.Reboot{Hard: true}))
+	if s := w.await(first.ID); s.VM != compute.Active {
+		t.Errorf("server is %+v", s)
+	}
+	if diff := cmp.Diff(before, w.definition(first.ID)); diff != "" {
+		t.Errorf("the hard reboot changed the guest (-before +after)\n%s", diff)
+	}
+	second := w.create()
+	if made := w.definition(second.ID).Machine; made != "pc-q35-7.2" || second.Hardware["hw_pointer_model"] != "" || second.Hardware["hw_cdrom_bus"] != "sata" {
+		t.Errorf("a new server has machine type %s and keeps %v", made, second.Hardware)
+	}
+	w.audit()
+}
+
+// Servers of an agent that settled nothing get theirs from the first one that does.
+func TestOlderServersAreSettledAtStart(t *testing.T) {
+	w := newWorld(t)
+	w.onQEMU("6.2")
+	w.boot(nil)
+	id := w.create().ID
+	w.stop()
+	w.exec("UPDATE servers SET record = json_remove(record, '$.Hardware')")
+	var log logged
+	w.options = func(o *compute.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) }
+	for range 2 {
+		w.boot(nil)
+		if diff := cmp.Diff(keptMachine(), w.await(id).Hardware); diff != "" {
+			t.Errorf("(-want +settled)\n%s", diff)
+		}
+		w.stop()
+		w.onQEMU("7.2")
+	}
+	if n := strings.Count(log.String(), "is settled"); n != 1 {
+		t.Errorf("it was logged %d times:\n%s", n, log.String())
+	}
+}
+
+// A hypervisor that does not answer at start has it done when it is back.
+func TestOlderServersAreSettledLater(t *testing.T) {
+	w := newWorld(t)
+	w.boot(nil)
+	id := w.create().ID
+	w.stop()
+	w.exec("UPDATE servers SET record = json_remove(record, '$.Hardware')")
+	w.hv.LoseConnection()
+	w.boot(nil)
+	if s := w.await(id); s.Hardware != nil {
+		t.Errorf("settled without a host: %v", s.Hardware)
+	}
+	w.hv.RestoreConnection()
+	s := w.until(id, func(s compute.Server) bool { return s.Hardware != nil })
+	if s.Hardware["hw_disk_bus"] != "virtio" {
+		t.Errorf("settled as %v", s.Hardware)
+	}
+}
+
 // A guest of an agent that did not keep what it was made of is made again without a question.
 func TestUnknownDefinitionIsNoSurprise(t *testing.T) {
 	w, id := hardWorld(t)

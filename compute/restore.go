@@ -118,6 +118,9 @@ func (m *Manager) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
+	if err := m.settleOlder(ctx, in.servers); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
 	verdicts := plan(in, m.opt.Policy)
 	if err := m.apply(ctx, verdicts); err != nil {
 		return fmt.Errorf("start: %w", err)

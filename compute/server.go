@@ -31,7 +31,7 @@ type Server struct {
 	Image   ImageRef // what the root disk was made from; it may be gone from the image service
 
 	// Hardware are the image properties that say what a guest of the server must keep for as long as the server lives:
-	// what was chosen when it was created. They come before the image's own; see guest.Settle. Nil for a server that an
+	// what was chosen when it was created. They come before the image's own; see guest.Request.Settle. Nil for a server that an
 	// older agent made, until the next start.
 	Hardware map[string]string
 

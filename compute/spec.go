@@ -48,6 +48,17 @@ type machine struct {
 	devices []virt.PCIDevice
 }
 
+// settle decides what the guests of a new server keep; see guest.Request.Settle.
+func (m machine) settle(s Server) (map[string]string, error) {
+	r := m.request(s, Files{})
+	places, err := placesFor(s, &r)
+	if err != nil {
+		return nil, refused(err)
+	}
+	settled, err := r.Settle(places)
+	return settled, refused(err)
+}
+
 // check says whether a server's guest can be defined, and whether this host can make it, before anything is done.
 func (m machine) check(s Server, files Files) error {
 	spec, err := buildSpec(s, files, m)
@@ -71,27 +82,29 @@ func hardwareOf(s Server) (hwprops.Hardware, error) { return askedOf(s).Hardware
 
 // buildSpec says what the hypervisor is to make of a server. It is pure.
 func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
-	r := guest.Request{
-		Ports: m.ports,
+	r := m.request(s, files)
+	places, err := placesFor(s, &r)
+	if err != nil {
+		return virt.Spec{}, refused(err)
+	}
+	r.Drives = drivesOf(s, files, places)
+	spec, err := guest.Define(r)
+	return spec, refused(err)
+}
+
+// request is what a server's guest is defined by, but for its drives.
+func (m machine) request(s Server, files Files) guest.Request {
+	return guest.Request{
 		Server: guest.Server{
 			ID: s.ID, GuestName: s.GuestName(), Title: s.Name, Name: s.Name, Created: s.Created,
 			UserID: s.UserID, UserName: s.UserName, ProjectID: s.ProjectID, ProjectName: s.ProjectName,
 			RootType: "image", RootID: s.ImageID,
 		},
-		Flavor: guestFlavor(s.Flavor), Image: guest.Image{Format: s.Image.Format, Properties: s.Image.Properties},
-		Placed: m.placed, Cells: m.cells, NUMA: m.numa, PCI: m.devices, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
+		Flavor: guestFlavor(s.Flavor), Image: guest.Image{Format: s.Image.Format, Properties: s.Image.Properties}, Settled: s.Hardware,
+		Placed: m.placed, Cells: m.cells, NUMA: m.numa, Ports: m.ports, PCI: m.devices, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
 		HostSerial: m.guests.HostSerial,
 		Host:       m.host, Options: m.guests.Options, Package: m.version,
 	}
-	arch, machineType, err := r.Machine()
-	if err != nil {
-		return virt.Spec{}, refused(err)
-	}
-	if r.Drives, err = drivesOf(s, files, driveRequest(s, m.host.VirtType, arch, machineType)); err != nil {
-		return virt.Spec{}, refused(err)
-	}
-	spec, err := guest.Define(r)
-	return spec, refused(err)
 }
 
 func guestFlavor(f Flavor) guest.Flavor {
@@ -101,12 +114,17 @@ func guestFlavor(f Flavor) guest.Flavor {
 	}
 }
 
-// drivesOf are the server's drives with what is behind each, in the order in which they are attached.
-func drivesOf(s Server, files Files, asks blockdev.Request) ([]guest.Drive, error) {
-	places, err := blockdev.Plan(asks)
+// placesFor says where a server's drives go, by the machine that its guest is.
+func placesFor(s Server, r *guest.Request) (blockdev.Mapping, error) {
+	arch, machineType, err := r.Machine()
 	if err != nil {
-		return nil, err
+		return blockdev.Mapping{}, err
 	}
+	return blockdev.Plan(driveRequest(s, r.Host.VirtType, arch, machineType))
+}
+
+// drivesOf are the server's drives with what is behind each, in the order in which they are attached.
+func drivesOf(s Server, files Files, places blockdev.Mapping) []guest.Drive {
 	drives := make([]guest.Drive, len(places.Drives))
 	for i, p := range places.Drives {
 		drives[i] = guest.Drive{Role: guest.Role(p.Role), Target: p.Name, Bus: string(p.Bus), Boot: p.BootIndex}
@@ -115,12 +133,12 @@ func drivesOf(s Server, files Files, asks blockdev.Request) ([]guest.Drive, erro
 		}
 		files.behind(&drives[i], p, s)
 	}
-	return drives, nil
+	return drives
 }
 
 // driveRequest is what a server needs drives for.
 func driveRequest(s Server, virtType, arch, machineType string) blockdev.Request {
-	r := blockdev.Request{VirtType: virtType, Arch: arch, Machine: machineType, Properties: s.Image.Properties}
+	r := blockdev.Request{VirtType: virtType, Arch: arch, Machine: machineType, Properties: s.properties()}
 	if s.Flavor.EphemeralGiB > 0 {
 		r.Ephemerals = []blockdev.Wanted{{}}
 	}

@@ -52,7 +52,7 @@ type definition struct {
 
 // begin reads what flavor and image say, and settles on the machine.
 func begin(r *Request) (*definition, error) {
-	hw, err := hwprops.Source{ExtraSpecs: r.Flavor.ExtraSpecs, Properties: r.Image.Properties}.Hardware()
+	hw, err := hwprops.Source{ExtraSpecs: r.Flavor.ExtraSpecs, Properties: r.Properties()}.Hardware()
 	if err != nil {
 		return nil, err
 	}
@@ -87,9 +87,9 @@ func machineType(arch, fromImage string, byOperator map[string]string) (string, 
 	machine := cmp.Or(fromImage, byOperator[arch], defaultMachines[arch])
 	switch {
 	case machine == "":
-		return "", failed("InvalidMachineType", "hw_machine_type", "", "architecture %s has no machine type of its own, one must be named", arch)
+		return "", failed("InvalidMachineType", propMachineType, "", "architecture %s has no machine type of its own, one must be named", arch)
 	case !machineForm.MatchString(machine):
-		return "", failed("InvalidMachineType", "hw_machine_type", machine, "is no machine type")
+		return "", failed("InvalidMachineType", propMachineType, machine, "is no machine type")
 	}
 	return machine, nil
 }

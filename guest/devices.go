@@ -82,6 +82,9 @@ func (d *definition) videoModel() string {
 // pointerBus is the bus of the tablet, whose pointer does not drift apart from the viewer's; empty for none. SPICE's
 // agent brings its own.
 func (d *definition) pointerBus() string {
+	if settled, is := d.r.Settled[propInputBus]; is {
+		return settled
+	}
 	opt := &d.r.Options
 	bus := d.hw.InputBus
 	if bus == "" && (d.hw.PointerModel != "" || cmp.Or(opt.PointerModel, "usbtablet") == "usbtablet") {

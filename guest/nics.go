@@ -51,15 +51,24 @@ const maxTapQueues = 256
 
 var nicModels = []string{"virtio", "ne2k_pci", "pcnet", "rtl8139", "e1000", "e1000e", "spapr-vlan", "vmxnet3", "igb"}
 
+// nicModel is the model of NICs that are made up for the guest; empty for the hypervisor's choice.
+func (d *definition) nicModel() string {
+	settled, is := d.r.Settled[propVIFModel]
+	switch {
+	case is:
+		return settled
+	case d.hw.VIFModel == "" && !d.r.Options.HypervisorNICs:
+		return "virtio"
+	}
+	return d.hw.VIFModel
+}
+
 // frontend is the device that the guest sees.
 func (d *definition) frontend(nic *virt.NIC) error {
-	nic.Model = d.hw.VIFModel
-	if nic.Model == "" && !d.r.Options.HypervisorNICs {
-		nic.Model = "virtio"
-	}
+	nic.Model = d.nicModel()
 	known := nic.Model == "" || slices.Contains(nicModels, nic.Model) || nic.Model == "lan9118" && d.r.Host.VirtType == "qemu"
 	if !known {
-		return failed("UnsupportedHardware", "hw_vif_model", nic.Model, "%s has no such interface", d.r.Host.VirtType)
+		return failed("UnsupportedHardware", propVIFModel, nic.Model, "%s has no such interface", d.r.Host.VirtType)
 	}
 	if nic.Model != "virtio" {
 		return nil

@@ -15,6 +15,8 @@ type Request struct {
 	Server Server
 	Flavor Flavor
 	Image  Image
+	// Settled are the properties that Settle returned when the server was created; nil for one that is new.
+	Settled map[string]string
 
 	// Placed is where the server's claim has it; nil for anywhere. Cells are the host's as they are configured
 	// now, NUMA is that configuration.

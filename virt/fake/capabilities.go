@@ -27,7 +27,7 @@ var modelFeatures = map[string][]string{
 // capabilities are what guests can have, as libvirt 9.0 tells with QEMU 7.2 and all that Debian 12 has beside it.
 func (o Options) capabilities() (all []virt.Capabilities) {
 	for _, kind := range o.kinds() {
-		for _, m := range machineTypes() {
+		for _, m := range o.machineTypes() {
 			if len(m.Aliases) > 0 {
 				all = append(all, capabilities(kind, m))
 			}
@@ -83,7 +83,7 @@ func (o Options) kinds() []virt.GuestKind {
 
 // host has what decides over Specs.
 func (o Options) host() virt.Host {
-	return virt.Host{Supported: o.kinds(), Machines: machineTypes(), Capabilities: o.capabilities()}
+	return virt.Host{Supported: o.kinds(), Machines: o.machineTypes(), Capabilities: o.capabilities()}
 }
 
 // lacking says what of a Spec this host's capabilities refuse; empty for nothing.

@@ -134,7 +134,7 @@ func (d *Driver) describe() virt.Host {
 			Features: []string{"aes", "avx2", "vmx"},
 		},
 		CPUs: d.host.CPUs - d.hv.offline.Len(), MemoryMiB: d.host.MemoryMiB, FreeMemoryMiB: free, Cells: onlineOf(d.host.Cells, d.hv.offline),
-		Supported: d.host.kinds(), Machines: machineTypes(), Capabilities: d.host.capabilities(),
+		Supported: d.host.kinds(), Machines: d.host.machineTypes(), Capabilities: d.host.capabilities(),
 	}
 }
 

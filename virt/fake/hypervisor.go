@@ -61,6 +61,8 @@ type Options struct {
 	// Cells are the NUMA nodes, whose sums are then CPUs and MemoryMiB; see the function Cells. Default
 	// one with all of both.
 	Cells []virt.Cell
+	// MachineVersion is the one that the machine types pc and q35 stand for; default 7.2, the newest.
+	MachineVersion string
 }
 
 func (o Options) withDefaults() Options {

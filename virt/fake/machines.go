@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"cmp"
 	"fmt"
 
 	"compute-agent/virt"
@@ -10,7 +11,7 @@ import (
 const newestMachine = "7.2"
 
 // machineTypes are those of an x86 QEMU.
-func machineTypes() []virt.MachineType {
+func (o Options) machineTypes() []virt.MachineType {
 	var list []virt.MachineType
 	for _, family := range []struct {
 		alias, prefix string
@@ -19,7 +20,7 @@ func machineTypes() []virt.MachineType {
 	}{{"pc", "pc-i440fx-", 2, 255}, {"q35", "pc-q35-", 4, 288}} {
 		for _, v := range versionsFrom(family.oldest) {
 			m := virt.MachineType{Arch: "x86_64", Name: family.prefix + v, MaxVCPUs: family.maxVCPUs}
-			if v == newestMachine {
+			if v == cmp.Or(o.MachineVersion, newestMachine) {
 				m.Aliases = []string{family.alias}
 			}
 			list = append(list, m)
