@@ -274,7 +274,11 @@ func storeServer(ts *testscript.TestScript, neg bool, args []string) {
 			return err
 		}
 		facts.Files = compute.FilesIn("/state/instances", "/state/images", stored)
-		spec, err := (compute.Capacity{}).Define(facts, guestOptions(newConfig()))
+		guests, err := guestOptions(newConfig())
+		if err != nil {
+			return err
+		}
+		spec, err := (compute.Capacity{}).Define(facts, guests)
 		return errors.Join(err, driver.Close(), tx.PutDefinition(stored.ID, spec))
 	}))
 	ts.Check(db.Close())

@@ -70,6 +70,10 @@ func reportHardware(ctx context.Context, c *Config, server string, log io.Writer
 	if err != nil {
 		return r, err
 	}
+	guests, err := guestOptions(c)
+	if err != nil {
+		return r, err
+	}
 	var facts compute.HardwareFacts
 	err = store.Peek(ctx, filepath.Join(c.StateDir, databaseFile), func(tx compute.Reader) error { return facts.Read(tx, server) })
 	if err != nil {
@@ -87,7 +91,7 @@ func reportHardware(ctx context.Context, c *Config, server string, log io.Writer
 	if facts.Host, err = driver.Host(ctx); err != nil {
 		return r, err
 	}
-	return limits.ReportHardware(facts, guestOptions(c)), nil
+	return limits.ReportHardware(facts, guests), nil
 }
 
 func printHardware(w io.Writer, output string, r compute.HardwareReport) error {
