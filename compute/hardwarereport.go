@@ -4,15 +4,14 @@ import (
 	"errors"
 
 	"compute-agent/guest"
-	"compute-agent/numa"
 	"compute-agent/virt"
 )
 
 // HardwareFacts is what a server's hardware is told from: its records, and the host.
 type HardwareFacts struct {
 	Server  Server
-	Placed  *numa.Guest // by its claim; nil for anywhere
-	Made    *virt.Spec  // nil where it is not known
+	Claim   Claim      // the server's own; zero for none
+	Made    *virt.Spec // nil where it is not known
 	Files   Files
 	Host    virt.Host
 	Storage Storage
@@ -28,8 +27,8 @@ func (f *HardwareFacts) Read(tx Reader, server string) (err error) {
 		return err
 	}
 	for _, c := range claims {
-		if c.ServerID == f.Server.ID {
-			f.Placed = c.NUMA
+		if c.ServerID == f.Server.ID && c.Kind == ClaimOwn {
+			f.Claim = c
 		}
 	}
 	made, err := tx.Definition(f.Server.ID)
@@ -81,7 +80,8 @@ func (c Capacity) Define(f HardwareFacts, guests GuestOptions) (virt.Spec, error
 		return virt.Spec{}, err
 	}
 	return buildSpec(f.Server, f.Files, machine{
-		host: f.Host, storage: f.Storage, guests: guests, numa: c.NUMA, cells: size.cells, placed: f.Placed,
+		host: f.Host, storage: f.Storage, guests: guests, numa: c.NUMA, cells: size.cells,
+		placed: f.Claim.NUMA, devices: guestDevices(f.Claim.PCI),
 	})
 }
 
