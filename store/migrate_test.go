@@ -51,7 +51,7 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 			a.ConfigDriveFormat = ""
 		}
 		if version < 5 {
-			a.Hardware = nil // not yet
+			a.Hardware, a.ConfigDriveFormat = nil, "" // not yet
 		}
 		server, err := r.Server("a")
 		want(t, server, err, a)
