@@ -162,14 +162,14 @@ func TestDevicesSurvive(t *testing.T) {
 	was := w.devices(second.ID)
 	w.must(w.DeleteServer(t.Context(), first.ID)) // a new claim would take its device
 	w.waitAll()
-	w.must(w.RebootServer(t.Context(), second.ID, true))
+	w.must(w.RebootServer(t.Context(), second.ID, compute.Reboot{Hard: true}))
 	w.waitAll()
 	w.stop()
 	w.boot(nil)
 	if got := w.device(was[0].Address); got != "allocated by server "+second.ID {
 		t.Errorf("after a restart the device is %s", got)
 	}
-	w.must(w.RebootServer(t.Context(), second.ID, true))
+	w.must(w.RebootServer(t.Context(), second.ID, compute.Reboot{Hard: true}))
 	w.waitAll()
 	if diff := cmp.Diff(was, w.devices(second.ID)); diff != "" {
 		t.Errorf("(-before +after)\n%s", diff)
@@ -209,7 +209,7 @@ func TestDeviceVanishes(t *testing.T) {
 	}
 	w.stop() // a restart forgets nothing
 	w.boot(nil)
-	w.must(w.RebootServer(t.Context(), s.ID, true))
+	w.must(w.RebootServer(t.Context(), s.ID, compute.Reboot{Hard: true}))
 	if s = w.await(s.ID); s.VM != compute.Error || !strings.Contains(s.Fault.Message, "PCI device 0000:81:00.0, which it has, has gone") {
 		t.Errorf("rebooted without its device it is %s: %+v", s.VM, s.Fault)
 	}
@@ -218,7 +218,7 @@ func TestDeviceVanishes(t *testing.T) {
 	if other := w.build(flavor); w.devices(other.ID)[0].Address != "0000:c1:00.0" {
 		t.Errorf("another server got %v", w.devices(other.ID))
 	}
-	w.must(w.RebootServer(t.Context(), s.ID, true))
+	w.must(w.RebootServer(t.Context(), s.ID, compute.Reboot{Hard: true}))
 	if s = w.await(s.ID); s.VM != compute.Active {
 		t.Errorf("rebooted with its device it is %s: %+v", s.VM, s.Fault)
 	}
