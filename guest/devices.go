@@ -56,7 +56,7 @@ func (d *definition) screen() {
 		s.Graphics = append(s.Graphics, virt.Graphics{Type: "vnc", Listen: opt.VNC})
 	}
 	if opt.SPICE != "" {
-		s.Graphics = append(s.Graphics, virt.Graphics{Type: "spice", Listen: opt.SPICE})
+		s.Graphics = append(s.Graphics, virt.Graphics{Type: "spice", Listen: opt.SPICE, SPICE: opt.SPICEServer})
 	}
 	if len(s.Graphics) == 0 {
 		return
@@ -128,6 +128,11 @@ func (d *definition) devices() {
 	s.Sound, s.Watchdog = d.hw.SoundModel, d.hw.Watchdog
 	s.PCI = append(s.PCI, r.PCI...)
 	s.RootPorts = d.rootPorts()
+	for _, event := range virt.PerfEvents() {
+		if slices.Contains(r.Options.PerfEvents, event) {
+			s.PerfEvents = append(s.PerfEvents, event)
+		}
+	}
 	if d.hw.RNG.Allowed {
 		s.RNG = &virt.RNG{Source: cmp.Or(r.Options.RNG, "/dev/urandom")}
 		if d.hw.RNG.Bytes > 0 {

@@ -1,6 +1,10 @@
 package guest
 
-import "time"
+import (
+	"time"
+
+	"compute-agent/virt"
+)
 
 // Options are the operator's choices for all guests. The names in comments are Nova's, [libvirt] where no other
 // group is named; a zero value is Nova's default unless the comment says otherwise.
@@ -41,10 +45,11 @@ type Options struct {
 	HypervisorNICs bool
 
 	// Screen
-	VNC          string // address that guests' screens listen on ([vnc]server_listen); empty: none, as with [vnc]enabled=false
-	SPICE        string // [spice]server_listen; empty: none, as with [spice]enabled=false
-	NoSPICEAgent bool   // [spice]agent_enabled is false
-	PointerModel string // [DEFAULT]pointer_model: usbtablet, ps2mouse; default usbtablet
+	VNC          string     // address that guests' screens listen on ([vnc]server_listen); empty: none, as with [vnc]enabled=false
+	SPICE        string     // [spice]server_listen; empty: none, as with [spice]enabled=false
+	NoSPICEAgent bool       // [spice]agent_enabled is false
+	SPICEServer  virt.SPICE // [spice]require_secure, image_compression, jpeg_compression, zlib_compression, playback_compression, streaming_mode
+	PointerModel string     // [DEFAULT]pointer_model: usbtablet, ps2mouse; default usbtablet
 
 	// Other devices
 	// SerialConsole is the address that guests' serial ports listen on for TCP connections
@@ -53,7 +58,9 @@ type Options struct {
 	SerialConsole string
 	// AppendConsoleLog keeps what is in the console log when a guest starts. Nova starts it anew.
 	AppendConsoleLog bool
-	RNG              string // rng_dev_path; default /dev/urandom
+	// PerfEvents are counted of every guest (enabled_perf_events); those that no host can count are left out.
+	PerfEvents []string
+	RNG        string // rng_dev_path; default /dev/urandom
 	// StatsPeriod is how often a guest tells of its memory (mem_stats_period_seconds); default 10 s,
 	// negative for never: then there is no balloon.
 	StatsPeriod time.Duration

@@ -28,7 +28,7 @@ func (r *reader) guests() guest.Options {
 		MaxQueues: r.number("libvirt.max_queues", 0), HypervisorNICs: !r.yes("libvirt.use_virtio_for_bridges", true),
 		NoSPICEAgent: !r.yes("spice.agent_enabled", true), PointerModel: r.text("DEFAULT.pointer_model", "usbtablet"),
 		RNG: r.text("libvirt.rng_dev_path", "/dev/urandom"), RootPorts: r.number("libvirt.num_pcie_ports", 0),
-		Serial: r.text("libvirt.sysinfo_serial", "unique"),
+		Serial: r.text("libvirt.sysinfo_serial", "unique"), PerfEvents: r.list("libvirt.enabled_perf_events"),
 	}
 	if o.StatsPeriod = time.Duration(r.number("libvirt.mem_stats_period_seconds", 10)) * time.Second; o.StatsPeriod <= 0 {
 		o.StatsPeriod = -1
@@ -38,11 +38,24 @@ func (r *reader) guests() guest.Options {
 	}
 	if r.yes("spice.enabled", false) {
 		o.SPICE = r.text("spice.server_listen", "127.0.0.1")
+		o.SPICEServer = r.spice()
 	}
 	if r.yes("serial_console.enabled", false) {
 		o.SerialConsole = r.text("serial_console.proxyclient_address", "127.0.0.1")
 	}
 	return o
+}
+
+func (r *reader) spice() virt.SPICE {
+	s := virt.SPICE{
+		Secure: r.yes("spice.require_secure", false), ImageCompression: r.text("spice.image_compression", ""),
+		JPEGCompression: r.text("spice.jpeg_compression", ""), ZlibCompression: r.text("spice.zlib_compression", ""),
+		StreamingMode: r.text("spice.streaming_mode", ""),
+	}
+	if r.text("spice.playback_compression", "") != "" {
+		s.PlaybackCompression = new(r.yes("spice.playback_compression", false))
+	}
+	return s
 }
 
 // serialPorts are the TCP ports that serial ports are given when no guest has any yet ([serial_console]port_range).

@@ -18,14 +18,20 @@ func (s Spec) Clone() Spec {
 		n.Bandwidth = clone(n.Bandwidth)
 		return n
 	})
-	s.Shares, s.Serial, s.Graphics, s.Inputs = slices.Clone(s.Shares), slices.Clone(s.Serial), slices.Clone(s.Graphics), slices.Clone(s.Inputs)
+	s.Shares, s.Serial, s.Graphics, s.Inputs = slices.Clone(s.Shares), slices.Clone(s.Serial), each(s.Graphics, Graphics.clone), slices.Clone(s.Inputs)
 	s.Video, s.TPM, s.RNG, s.IOMMU = clone(s.Video), clone(s.TPM), clone(s.RNG), clone(s.IOMMU)
 	s.PCI, s.Mediated, s.NVDIMMs = slices.Clone(s.PCI), slices.Clone(s.Mediated), slices.Clone(s.NVDIMMs)
+	s.PerfEvents = slices.Clone(s.PerfEvents)
 	s.Metadata.Ports = each(s.Metadata.Ports, func(p PortMetadata) PortMetadata {
 		p.IPs = slices.Clone(p.IPs)
 		return p
 	})
 	return s
+}
+
+func (g Graphics) clone() Graphics {
+	g.SPICE.PlaybackCompression = clone(g.SPICE.PlaybackCompression)
+	return g
 }
 
 func (d Disk) clone() Disk {

@@ -178,6 +178,18 @@ type Graphics struct {
 	Type   string // vnc or spice
 	Listen string // address; the port is the hypervisor's choice
 	Keymap string // empty for the viewer's
+	SPICE  SPICE  // of type spice
+}
+
+// SPICE is how a SPICE server treats its viewers; what is zero is the server's own choice. VNC's TLS is a setting of
+// the host's QEMU.
+type SPICE struct {
+	Secure              bool   // viewers come over TLS alone ([spice]require_secure)
+	ImageCompression    string // auto_glz, auto_lz, quic, glz, lz, off
+	JPEGCompression     string // auto, never, always; for slow links
+	ZlibCompression     string // auto, never, always; for slow links
+	PlaybackCompression *bool  // of sound
+	StreamingMode       string // filter, all, off: of what moves
 }
 
 // Video is the guest's video device.

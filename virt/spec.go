@@ -54,6 +54,10 @@ type Spec struct {
 	Balloon   Balloon
 	RootPorts int // PCIe ports for hot plug (Nova: [libvirt]num_pcie_ports); 0 for the hypervisor's own number
 
+	// PerfEvents are what the host's kernel counts of the guest: cpu_cycles, cache_misses... Nova:
+	// [libvirt]enabled_perf_events.
+	PerfEvents []string
+
 	Metadata Metadata
 }
 

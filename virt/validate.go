@@ -28,7 +28,7 @@ func (s Spec) Validate() error {
 		s.validateIdentity, s.validateCPU, s.validateMemory, s.validatePlacement, s.validateFirmware, s.validateBoot,
 		s.validateFeatures, s.validateEncryption, s.validateDisks, s.validateNICs, s.validateBootOrder, s.validateShares,
 		s.validateSerial, s.validateScreen, s.validateUSB, s.validateTPM, s.validateHostDevices, s.validateIOMMU,
-		s.validateDevices, s.validateAliases, s.validateMetadata,
+		s.validateDevices, s.validatePerfEvents, s.validateAliases, s.validateMetadata,
 	}
 	for _, check := range checks {
 		if err := check(); err != nil {

@@ -50,7 +50,10 @@ func (s Spec) validateScreen() error {
 		if g.Keymap != "" && !wordForm.MatchString(g.Keymap) {
 			return invalid("graphics: keymap %q", g.Keymap)
 		}
-		if err := first(oneOf("graphics", g.Type, "vnc", "spice"), validateIP(g.Type+" listen address", g.Listen)); err != nil {
+		if g.Type != "spice" && g.SPICE != (SPICE{}) {
+			return invalid("graphics %s: SPICE's settings", g.Type)
+		}
+		if err := first(oneOf("graphics", g.Type, "vnc", "spice"), validateIP(g.Type+" listen address", g.Listen), g.SPICE.validate()); err != nil {
 			return err
 		}
 	}
@@ -66,6 +69,15 @@ func (s Spec) validateScreen() error {
 		}
 	}
 	return oneOf("sound device", s.Sound, "", "ich6", "ich9", "ac97", "es1370", "pcspk", "sb16", "usb", "virtio")
+}
+
+func (s SPICE) validate() error {
+	return first(
+		oneOf("graphics spice: image compression", s.ImageCompression, "", "auto_glz", "auto_lz", "quic", "glz", "lz", "off"),
+		oneOf("graphics spice: JPEG compression", s.JPEGCompression, "", "auto", "never", "always"),
+		oneOf("graphics spice: zlib compression", s.ZlibCompression, "", "auto", "never", "always"),
+		oneOf("graphics spice: streaming mode", s.StreamingMode, "", "filter", "all", "off"),
+	)
 }
 
 func (s Spec) validateInput(in Input) error {
@@ -200,6 +212,28 @@ func (s Spec) validateDevices() error {
 		oneOf("watchdog", s.Watchdog, "", "pause", "poweroff", "reset", "none"),
 		within("root ports:", s.RootPorts, 0, 28),
 	)
+}
+
+// PerfEvents are the events that libvirt and today's kernels can count (those of Intel's cache monitoring are gone).
+func PerfEvents() []string {
+	return []string{
+		"cpu_cycles", "instructions", "cache_references", "cache_misses", "branch_instructions", "branch_misses", "bus_cycles",
+		"stalled_cycles_frontend", "stalled_cycles_backend", "ref_cpu_cycles", "cpu_clock", "task_clock", "page_faults", "context_switches",
+		"cpu_migrations", "page_faults_min", "page_faults_maj", "alignment_faults", "emulation_faults",
+	}
+}
+
+func (s Spec) validatePerfEvents() error {
+	known := PerfEvents()
+	for i, event := range s.PerfEvents {
+		if err := oneOf("perf event", event, known...); err != nil {
+			return err
+		}
+		if slices.Contains(s.PerfEvents[:i], event) {
+			return invalid("perf event %s is named twice", event)
+		}
+	}
+	return nil
 }
 
 func (r RNG) validate() error {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"compute-agent/virt"
 )
 
 // guestHardware is what an operator can choose of all guests' hardware.
@@ -19,6 +21,12 @@ type guestHardware struct {
 	PCIePorts                int
 	SPICEListen              string
 	SPICEAgent               bool
+	SPICESecure              bool
+	SPICEImages              string // compression
+	SPICEJPEG, SPICEZlib     string
+	SPICEPlayback            string
+	SPICEStreaming           string
+	PerfEvents               []string
 	PointerModel             string
 	SysinfoSerial            string
 	KeepConsoleLog           bool
@@ -49,6 +57,9 @@ func (h *guestHardware) machineKeys() []key {
 				"guests is there, and this is how much there is for them. 0: guests have the host's memory."},
 		{name: "realtime_scheduler_priority", initial: "1", value: whole(&h.RealtimePriority, 1, 99),
 			doc: "Priority of vCPUs in real time (hw:cpu_realtime) among the host's real-time tasks."},
+		{name: "enabled_perf_events", initial: "", value: list(&h.PerfEvents, perfEvent),
+			doc: "What the host's kernel counts of each guest, with commas between: cpu_cycles, cache_misses... `virsh domstats\n" +
+				"--perf` shows it."},
 		{name: "tb_cache_size", initial: "0", value: whole(&h.TCGCacheMiB, 0, 1<<20),
 			doc: "MiB that QEMU keeps of translated code of each emulated guest. 0: QEMU's own choice, 1 GiB or a fraction of\n" +
 				"the guest's memory."},
@@ -83,6 +94,18 @@ func (h *guestHardware) consoleKeys() []key {
 			doc: "Address of the guests' SPICE servers, which have no password. Empty: none."},
 		{name: "spice_agent_enabled", initial: "true", value: truth(&h.SPICEAgent),
 			doc: "Give guests with SPICE the channel for SPICE's agent."},
+		{name: "spice_require_secure", initial: "false", value: truth(&h.SPICESecure),
+			doc: "Let viewers of SPICE in over TLS alone, for which QEMU's spice_tls has to be set up on the host."},
+		{name: "spice_image_compression", initial: "", value: choice(&h.SPICEImages, "", "auto_glz", "auto_lz", "quic", "glz", "lz", "off"),
+			doc: "How SPICE compresses images. Empty, here and in the next four: SPICE's own choice."},
+		{name: "spice_jpeg_compression", initial: "", value: choice(&h.SPICEJPEG, "", "auto", "never", "always"),
+			doc: "Whether SPICE compresses images with loss on slow links."},
+		{name: "spice_zlib_compression", initial: "", value: choice(&h.SPICEZlib, "", "auto", "never", "always"),
+			doc: "Whether SPICE compresses images without loss on slow links."},
+		{name: "spice_playback_compression", initial: "", value: choice(&h.SPICEPlayback, "", "true", "false"),
+			doc: "Whether SPICE compresses sound."},
+		{name: "spice_streaming_mode", initial: "", value: choice(&h.SPICEStreaming, "", "filter", "all", "off"),
+			doc: "What SPICE sends as a video stream: what its filters find, all that moves, or nothing."},
 		{name: "pointer_model", initial: "usbtablet", value: choice(&h.PointerModel, "usbtablet", "ps2mouse"),
 			doc: "Pointer of guests with a screen whose image says nothing: usbtablet, or ps2mouse, which is there anyway."},
 		{name: "keep_console_log", initial: "true", value: truth(&h.KeepConsoleLog),
@@ -94,6 +117,24 @@ func (h *guestHardware) consoleKeys() []key {
 func cpuFlag(s string) error {
 	if plainWord(strings.TrimLeft(s, "+-")) != nil || len(strings.TrimLeft(s, "+-")) < len(s)-1 {
 		return fmt.Errorf("must be CPU flags with commas between them, each with an optional + or - before it")
+	}
+	return nil
+}
+
+func (h *guestHardware) spice() virt.SPICE {
+	s := virt.SPICE{
+		Secure: h.SPICESecure, ImageCompression: h.SPICEImages, JPEGCompression: h.SPICEJPEG, ZlibCompression: h.SPICEZlib,
+		StreamingMode: h.SPICEStreaming,
+	}
+	if h.SPICEPlayback != "" {
+		s.PlaybackCompression = new(h.SPICEPlayback == "true")
+	}
+	return s
+}
+
+func perfEvent(s string) error {
+	if !slices.Contains(virt.PerfEvents(), s) {
+		return fmt.Errorf("must be of %s", strings.Join(virt.PerfEvents(), ", "))
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func guestOptions(c *Config) (compute.GuestOptions, error) {
 		FileBacked: h.FileBackedMiB > 0, TCGCacheMiB: h.TCGCacheMiB, RealtimePriority: h.RealtimePriority,
 		CacheModes: h.CacheModes, Discard: h.Discard, NativeIO: true,
 		RXQueueSize: h.RXQueueSize, TXQueueSize: h.TXQueueSize, MaxQueues: h.MaxQueues,
-		VNC: c.VNCListen, SPICE: h.SPICEListen, NoSPICEAgent: !h.SPICEAgent, PointerModel: h.PointerModel,
+		VNC: c.VNCListen, SPICE: h.SPICEListen, NoSPICEAgent: !h.SPICEAgent, SPICEServer: h.spice(), PerfEvents: h.PerfEvents, PointerModel: h.PointerModel,
 		AppendConsoleLog: h.KeepConsoleLog, RNG: c.RNGDevice, StatsPeriod: c.MemStatsPeriod, GuestAgent: true,
 	}}
 	if c.CPUModel != "" {

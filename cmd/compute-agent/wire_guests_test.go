@@ -11,6 +11,7 @@ import (
 
 	"compute-agent/compute"
 	"compute-agent/guest"
+	"compute-agent/virt"
 )
 
 func TestGuestOptionsAreTheConfiguration(t *testing.T) {
@@ -24,7 +25,11 @@ func TestGuestOptionsAreTheConfiguration(t *testing.T) {
 		Machines: map[string]string{"x86_64": "q35", "aarch64": "virt-7.2"}, RealtimePriority: 2, FileBacked: true, TCGCacheMiB: 32,
 		CacheModes: map[string]string{"file": "writeback", "block": "none"}, Discard: "unmap", NativeIO: true,
 		RXQueueSize: 512, TXQueueSize: 256, MaxQueues: 4, VNC: "127.0.0.1", SPICE: "::1", NoSPICEAgent: true, PointerModel: "ps2mouse",
-		RNG: "/dev/hwrng", StatsPeriod: -1, RootPorts: 8, GuestAgent: true, Serial: "none",
+		SPICEServer: virt.SPICE{
+			Secure: true, ImageCompression: "lz", JPEGCompression: "auto", ZlibCompression: "never", PlaybackCompression: new(false), StreamingMode: "all",
+		},
+		PerfEvents: []string{"cpu_clock", "cache_misses"},
+		RNG:        "/dev/hwrng", StatsPeriod: -1, RootPorts: 8, GuestAgent: true, Serial: "none",
 	}}
 	for _, c := range []struct {
 		args []string
@@ -34,7 +39,9 @@ func TestGuestOptionsAreTheConfiguration(t *testing.T) {
 		{strings.Fields("--instance-name-template=vm-%d --force-config-drive --config-drive-format=vfat --cpu-mode=custom --cpu-model=Nehalem --cpu-model-extra-flags=pcid,-mtrr " +
 			"--hw-machine-type=q35,aarch64=virt-7.2 --realtime-scheduler-priority=2 --file-backed-memory=1024 --tb-cache-size=32 " +
 			"--disk-cachemodes=file=writeback,block=none --hw-disk-discard=unmap --rx-queue-size=512 --tx-queue-size=256 --max-queues=4 " +
-			"--spice-listen=::1 --spice-agent-enabled=false --pointer-model=ps2mouse --keep-console-log=false --rng-dev-path=/dev/hwrng " +
+			"--spice-listen=::1 --spice-agent-enabled=false --spice-require-secure --spice-image-compression=lz --spice-jpeg-compression=auto " +
+			"--spice-zlib-compression=never --spice-playback-compression=false --spice-streaming-mode=all " +
+			"--enabled-perf-events=cpu_clock,cache_misses --pointer-model=ps2mouse --keep-console-log=false --rng-dev-path=/dev/hwrng " +
 			"--mem-stats-period-seconds=0 --num-pcie-ports=8 --sysinfo-serial=none"), all},
 	} {
 		config, err := load(t, "", nil, c.args)

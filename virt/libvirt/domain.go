@@ -45,6 +45,7 @@ var sections = []func(*libvirtxml.Domain, *virt.Spec){
 	renderBoot,
 	renderFeatures,
 	renderClock,
+	renderPerf,
 	renderEncryption,
 	renderEmulator,
 	renderDisks,

@@ -55,6 +55,17 @@ func hyperV(vendor string) *libvirtxml.DomainFeatureHyperV {
 	return h
 }
 
+// renderPerf names what the host's kernel is to count.
+func renderPerf(d *libvirtxml.Domain, s *virt.Spec) {
+	if len(s.PerfEvents) == 0 {
+		return
+	}
+	d.Perf = &libvirtxml.DomainPerf{}
+	for _, event := range s.PerfEvents {
+		d.Perf.Events = append(d.Perf.Events, libvirtxml.DomainPerfEvent{Name: event, Enabled: "yes"})
+	}
+}
+
 func state(on bool) *libvirtxml.DomainFeatureState {
 	return &libvirtxml.DomainFeatureState{State: onOff(on)}
 }

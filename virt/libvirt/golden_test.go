@@ -332,6 +332,12 @@ var deviceChanges = map[string]change{
 		s.Channels.SPICE, s.Sound = true, "ich6"
 		s.USB = virt.USB{Controller: "qemu-xhci", RedirectedPorts: 2}
 	}},
+	"spice-tls": {to: func(s *virt.Spec) {
+		s.Graphics = []virt.Graphics{{Type: "spice", Listen: "0.0.0.0", SPICE: virt.SPICE{
+			Secure: true, ImageCompression: "auto_glz", JPEGCompression: "auto", ZlibCompression: "never", PlaybackCompression: new(false), StreamingMode: "filter",
+		}}}
+	}},
+	"perf": {to: func(s *virt.Spec) { s.PerfEvents = []string{"cpu_cycles", "cache_misses"} }},
 	"virtio-input": {to: func(s *virt.Spec) {
 		s.Inputs = []virt.Input{{Type: "tablet", Bus: "virtio"}, {Type: "keyboard", Bus: "virtio"}}
 		s.USB.Controller = "none"

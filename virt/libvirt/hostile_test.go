@@ -59,7 +59,7 @@ var subjects = map[string]string{
 	"NICs": "NIC", "Shares": "share", "Serial": "serial port|console log", "Channels": "guest agent",
 	"Graphics": "graphics|(vnc|spice|[^ ]*) ?listen|redirected USB|a channel|two graphics", "Video": "video", "Inputs": "input", "Sound": "sound",
 	"USB": "USB", "SCSI": "SCSI", "TPM": "TPM", "RNG": "random number", "Watchdog": "watchdog", "PCI": "PCI device", "Mediated": "mediated device",
-	"NVDIMMs": "persistent memory", "IOMMU": "IOMMU", "Metadata": "metadata",
+	"NVDIMMs": "persistent memory", "IOMMU": "IOMMU", "PerfEvents": "perf event", "Metadata": "metadata",
 }
 
 // harmless are texts of all the forms that fields have.

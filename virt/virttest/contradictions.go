@@ -295,6 +295,10 @@ var consoleContradictions = []contradiction{
 	{"a serial port of two types", "serial port", func(s *virt.Spec) { s.Serial[0].Port = 1 }},
 	{"a VNC address that is none", "vnc listen address", func(s *virt.Spec) { s.Graphics = []virt.Graphics{{Type: "vnc", Listen: "localhost; reboot"}} }},
 	{"unknown graphics", "graphics", func(s *virt.Spec) { onScreen(s, "rdp") }},
+	{"SPICE's settings of VNC", "graphics", func(s *virt.Spec) { onScreen(s, "vnc"); s.Graphics[0].SPICE.Secure = true }},
+	{"an unknown image compression", "image compression", func(s *virt.Spec) { onScreen(s, "spice"); s.Graphics[0].SPICE.ImageCompression = "zip" }},
+	{"an unknown JPEG compression", "JPEG compression", func(s *virt.Spec) { onScreen(s, "spice"); s.Graphics[0].SPICE.JPEGCompression = "on" }},
+	{"an unknown streaming mode", "streaming mode", func(s *virt.Spec) { onScreen(s, "spice"); s.Graphics[0].SPICE.StreamingMode = "on" }},
 	{"two VNC servers", "two graphics", func(s *virt.Spec) { onScreen(s, "vnc"); s.Graphics = append(s.Graphics, s.Graphics[0]) }},
 	{"a keymap with markup", "keymap", func(s *virt.Spec) { onScreen(s, "vnc"); s.Graphics[0].Keymap = "<de>" }},
 	{"an unknown video model", "video", func(s *virt.Spec) { s.Video = &virt.Video{Model: "cga"} }},
@@ -333,5 +337,7 @@ var deviceContradictions = []contradiction{
 	{"EIM without remapping", "EIM", func(s *virt.Spec) { s.Machine, s.IOMMU = "q35", &virt.IOMMU{Model: "intel", EIM: true} }},
 	{"an IOMMU of 40 bits", "address bits", func(s *virt.Spec) { s.Machine, s.IOMMU = "q35", &virt.IOMMU{Model: "intel", AddressBits: 40} }},
 	{"root ports without PCI Express", "root ports", func(s *virt.Spec) { s.Machine, s.RootPorts = "pc", 4 }},
+	{"an unknown perf event", "perf event", func(s *virt.Spec) { s.PerfEvents = []string{"cmt"} }},
+	{"a perf event twice", "perf event", func(s *virt.Spec) { s.PerfEvents = []string{"cpu_clock", "cpu_clock"} }},
 	{"29 root ports", "root ports", func(s *virt.Spec) { s.Machine, s.RootPorts = "q35", 29 }},
 }
