@@ -26,14 +26,18 @@ func (c PCIConfig) allowed(list []virt.HostPCI) ([]pci.Allowed, error) {
 }
 
 // DevicesOf is the host's PCI devices as its hypervisor describes them, in the terms of package pci. It fails when
-// the description cannot be true.
+// the description cannot be true. Devices that are pci.Beyond are left out.
 func DevicesOf(list []virt.HostPCI) ([]pci.Device, error) {
-	devices := make([]pci.Device, len(list))
-	for i, d := range list {
-		var err error
-		if devices[i], err = deviceOf(d); err != nil {
+	devices := make([]pci.Device, 0, len(list))
+	for _, d := range list {
+		if pci.Beyond(d.Address) {
+			continue
+		}
+		device, err := deviceOf(d)
+		if err != nil {
 			return nil, fmt.Errorf("PCI device %s: %w", d.Address, err)
 		}
+		devices = append(devices, device)
 	}
 	return devices, pci.Check(devices)
 }

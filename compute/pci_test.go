@@ -305,3 +305,25 @@ func TestDeviceConfigurationForAnotherHost(t *testing.T) {
 		}
 	}
 }
+
+func TestDevicesOf(t *testing.T) {
+	one := virt.HostPCI{Address: "0000:81:00.0", VendorID: "10de", ProductID: "20b5", Node: -1}
+	beyond, vdpa := one, one
+	beyond.Address = "10000:e1:00.0"
+	vdpa.Address, vdpa.Parent, vdpa.VDPA = "0000:82:00.0", "0000:83:00.0", true
+	whole := one
+	whole.Address, whole.MaxVFs = "0000:83:00.0", 1
+	devices, err := compute.DevicesOf([]virt.HostPCI{one, vdpa, whole, beyond})
+	if err != nil || len(devices) != 3 || devices[0].Node != nil || devices[1].Type != pci.TypeVDPA || devices[2].Type != pci.TypePF {
+		t.Errorf("%+v, %v", devices, err)
+	}
+	for name, wrong := range map[string]virt.HostPCI{
+		"no address":                          {Address: "81:00.0"},
+		"no address of a physical function":   {Address: "0000:81:00.0", Parent: "x"},
+		"a physical function that is not one": {Address: "0000:84:00.0", Parent: "0000:81:00.0"},
+	} {
+		if _, err := compute.DevicesOf([]virt.HostPCI{one, wrong}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

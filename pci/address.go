@@ -38,6 +38,13 @@ func ParseAddress(text string) (Address, error) {
 	return a, nil
 }
 
+// beyondForm is an address with a domain of more than 16 bits.
+var beyondForm = regexp.MustCompile(`^[0-9a-fA-F]{5,8}:`)
+
+// Beyond says whether an address is in a domain of more than 16 bits, as those of the drives behind Intel's VMD are.
+// Guests cannot have such devices; Nova leaves them out too.
+func Beyond(text string) bool { return beyondForm.MatchString(text) }
+
 // String writes the address as the kernel does.
 func (a Address) String() string {
 	return fmt.Sprintf("%04x:%02x:%02x.%x", a.Domain, a.Bus, a.Slot, a.Function)

@@ -26,7 +26,7 @@ type Device struct {
 const devicesDir = "bus/pci/devices"
 
 // Discover reads all PCI devices from a sysfs tree, os.DirFS("/sys") on a live host, in the order of their
-// addresses. The file system must be able to read symbolic links (fs.ReadLinkFS). Every error names
+// addresses, but for those that are Beyond. The file system must be able to read symbolic links (fs.ReadLinkFS). Every error names
 // the file.
 //
 // The files are those of Documentation/ABI/testing/sysfs-bus-pci of the kernel. A device that goes while it
@@ -41,6 +41,9 @@ func Discover(sys fs.FS) ([]Device, error) {
 	}
 	var devices []Device
 	for _, e := range entries {
+		if Beyond(e.Name()) {
+			continue
+		}
 		d, err := readDevice(sys, e.Name())
 		if errors.Is(err, fs.ErrNotExist) && gone(sys, e.Name()) {
 			continue

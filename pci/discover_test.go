@@ -89,6 +89,11 @@ func TestDiscoverLies(t *testing.T) {
 		t.Errorf("a directory that is no address: %v", err)
 	}
 	tree = readTree(t, "server")
+	tree[dir+"10000:e1:00.0/vendor"] = &fstest.MapFile{Data: []byte("0x144d")} // behind Intel's VMD
+	if devices, err := pci.Discover(tree); err != nil || len(devices) != len(discover(t, "server")) {
+		t.Errorf("a domain of more than 16 bits: %v", err)
+	}
+	tree = readTree(t, "server")
 	delete(tree, dir+"0000:3b:00.0/vendor")
 	if _, err := pci.Discover(tree); err == nil || !strings.Contains(err.Error(), dir+"0000:3b:00.0/vendor") {
 		t.Errorf("a device without a vendor: %v", err)
