@@ -279,6 +279,26 @@ func TestStrangersDevice(t *testing.T) {
 	w.must(driver.Destroy(context.Background(), spec.ID))
 }
 
+// TestDevicesOfALostHypervisor starts an agent whose hypervisor does not answer: what is claimed stays claimed, and
+// what is free is not known until it does.
+func TestDevicesOfALostHypervisor(t *testing.T) {
+	w := withDevices(t)
+	flavor := w.flavor(1, 64, "pci_passthrough:alias=anygpu:1")
+	first := w.build(flavor)
+	w.stop()
+	w.hv.LoseConnection()
+	w.boot(nil)
+	if err := w.refuse(flavor); !errors.Is(err, compute.ErrUnavailable) {
+		t.Errorf("while it is lost: %v", err)
+	}
+	w.hv.RestoreConnection()
+	w.Audit()
+	if second := w.build(flavor); w.devices(second.ID)[0] == w.devices(first.ID)[0] {
+		t.Errorf("two servers have %v", w.devices(second.ID))
+	}
+	w.audit()
+}
+
 // plainDriver tells of no PCI devices.
 type plainDriver struct{ virt.Driver }
 

@@ -138,7 +138,7 @@ func printNode(w io.Writer, output string, r compute.NodeReport) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(r)
 	}
-	_, err := io.WriteString(w, nodeTable(r)+"\n"+inventoryTable(r.Provider)+"\n"+"Traits: "+strings.Join(r.Provider.Traits, " ")+"\n")
+	_, err := io.WriteString(w, nodeTable(r)+"\n"+inventoryTable(append([]compute.Provider{r.Provider}, r.DeviceProviders...))+"\n"+"Traits: "+strings.Join(r.Provider.Traits, " ")+"\n")
 	return err
 }
 
@@ -179,13 +179,19 @@ func supportedText(list [][3]string) string {
 	return strings.Join(kinds, " ")
 }
 
-func inventoryTable(p compute.Provider) string {
+// inventoryTable has the node first, and then its devices.
+func inventoryTable(providers []compute.Provider) string {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
 	t.AppendHeader(table.Row{"resource class", "total", "reserved", "allocation ratio", "used"})
-	for _, class := range slices.Sorted(maps.Keys(p.Inventories)) {
-		i := p.Inventories[class]
-		t.AppendRow(table.Row{class, i.Total, i.Reserved, i.Ratio, p.Usages[class]})
+	for at, p := range providers {
+		for _, class := range slices.Sorted(maps.Keys(p.Inventories)) {
+			i, name := p.Inventories[class], class
+			if at > 0 {
+				name += " of " + p.Name
+			}
+			t.AppendRow(table.Row{name, i.Total, i.Reserved, i.Ratio, p.Usages[class]})
+		}
 	}
 	return t.Render()
 }
