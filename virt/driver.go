@@ -42,7 +42,9 @@ import (
 // Errors are of type *Error and wrap one of the kinds of this package where one fits; see ErrNotFound
 // and the following. An ID that is not a UUID names no guest.
 type Driver interface {
-	// Host describes the host and its hypervisor as they are now.
+	// Host describes the host and its hypervisor as they are now. It names machine types that guests can be, and
+	// says what guests can have: that Create makes, and the rest is ErrUnsupported to it. What guests can have may
+	// be told as it was some minutes ago, and of some things a hypervisor does not tell.
 	Host(ctx context.Context) (Host, error)
 
 	// Create makes the guest and leaves it with its vCPUs stopped, in state PowerPaused. The Spec

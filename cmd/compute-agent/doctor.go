@@ -84,6 +84,8 @@ func (p *patient) checks() []struct {
 		{"libvirt version", p.checkLibvirtVersion},
 		{"qemu version", p.checkQEMUVersion},
 		{"guest type", p.checkVirtType},
+		{"uefi firmware", p.checkUEFI},
+		{"tpm emulator", p.checkTPM},
 		{"virtlogd", p.checkVirtlogd},
 		{"programs", p.checkPrograms},
 		{"iptables", p.checkIPTables},

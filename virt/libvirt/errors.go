@@ -57,6 +57,7 @@ var phrases = []struct {
 	{"Device or resource busy", virt.ErrBusy},
 	{"Is another process using the image", virt.ErrBusy},
 	{"Unknown CPU model", virt.ErrUnsupported},
+	{"Unable to find any firmware to satisfy", virt.ErrUnsupported},
 	{"Cannot assign requested address", virt.ErrUnsupported},
 	{"mage is not in qcow2 format", virt.ErrInvalid},
 	{"client socket is closed", virt.ErrUnavailable},

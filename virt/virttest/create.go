@@ -15,6 +15,7 @@ import (
 var hostPromises = group{"Host", []promise{
 	{"describes the host and its hypervisor as they are now", hostDescribes, always},
 	{"names machine types that guests can be", hostMachines, always},
+	{"says what guests can have: that Create makes, and ErrUnsupported of the rest", hostOffers, always},
 }}
 
 func hostDescribes(e *env) {
@@ -56,6 +57,57 @@ func hostMachines(e *env) {
 	s.Machine, s.VCPUs = m.Name, m.MaxVCPUs+1
 	s.CPU.Sockets, s.CPU.Cores, s.CPU.Threads = s.VCPUs, 1, 1
 	e.fails(e.Driver.Create(e.within(), s), virt.ErrUnsupported)
+}
+
+// hostOffers asks for some things of each kind and compares what happens with what the host says. A host that does not
+// tell of a thing may do either.
+func hostOffers(e *env) {
+	h, err := e.Driver.Host(e.within())
+	e.ok(err)
+	offer := func(o virt.Offer, word string) virt.Answer {
+		switch {
+		case o == nil:
+			return virt.Untold
+		case o.Refuses(word):
+			return virt.No
+		}
+		return virt.Yes
+	}
+	for _, machine := range []string{"pc", "q35"} {
+		c := h.CapabilitiesOf("x86_64", h.VirtType, machine)
+		if c == nil {
+			e.Fatalf("nothing is said of %s guests of machine type %s", h.VirtType, machine)
+		}
+		type wish struct {
+			what   string
+			answer virt.Answer
+			ask    func(*virt.Spec)
+		}
+		wishes := []wish{
+			{"IDE", offer(c.DiskBuses, "ide"), func(s *virt.Spec) { s.Disks[0].Bus, s.Disks[0].Target = "ide", "hda" }},
+			{"video xen", offer(c.VideoModels, "xen"), func(s *virt.Spec) { s.Video = &virt.Video{Model: "xen"} }},
+		}
+		if machine == "q35" {
+			wishes = append(wishes,
+				wish{"SATA", offer(c.DiskBuses, "sata"), func(s *virt.Spec) { s.Disks[0].Bus, s.Disks[0].Target = "sata", "sda" }},
+				wish{"video vga", offer(c.VideoModels, "vga"), func(s *virt.Spec) { s.Video = &virt.Video{Model: "vga"} }},
+				wish{"UEFI", offer(c.Firmware, "efi"), func(s *virt.Spec) { s.Firmware.UEFI = true }},
+				wish{"secure boot", c.SecureBoot, func(s *virt.Spec) { s.Firmware.UEFI, s.Firmware.SecureBoot = true, true }},
+				wish{"stateless firmware", c.Stateless, func(s *virt.Spec) { s.Firmware.UEFI, s.Firmware.Stateless = true, true }},
+				wish{"TPM", offer(c.TPMVersions, "2.0"), func(s *virt.Spec) { s.TPM = &virt.TPM{Version: "2.0", Model: "tpm-tis"} }})
+		}
+		for _, w := range wishes {
+			s := e.spec()
+			s.VirtType, s.Machine = h.VirtType, machine
+			w.ask(&s)
+			err := e.Driver.Create(e.within(), s)
+			switch {
+			case w.answer == virt.Yes && err != nil, w.answer == virt.No && !errors.Is(err, virt.ErrUnsupported):
+				e.Errorf("%s on %s: the host says %q, Create %v", w.what, machine, w.answer, err)
+			}
+			e.ok(e.Driver.Destroy(e.within(), s.ID))
+		}
+	}
 }
 
 var createPromises = group{"Create", []promise{
