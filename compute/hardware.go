@@ -65,6 +65,34 @@ func (w *work) keepDefinition(ctx context.Context, spec virt.Spec) error {
 // errUntouched says that an operation was refused before it did anything to the guest.
 var errUntouched = errors.New("the guest was left as it is")
 
+// checkRemake says why a server's guest must not be ended to be made again.
+func (m *Manager) checkRemake(ctx context.Context, s Server, args rebootArgs) error {
+	if err := m.checkHost(s); err != nil {
+		return err
+	}
+	return m.checkSurprises(ctx, s, args)
+}
+
+// checkHost is ErrConflict when this host cannot make a server's guest again. Why one cannot be defined, the step that
+// makes it says.
+func (m *Manager) checkHost(s Server) error {
+	spec, _, err := m.define(s)
+	if err != nil {
+		return nil
+	}
+	host, _, err := m.hostInfo()
+	if err != nil {
+		return err
+	}
+	if err := guest.Supported(spec, host, s.asked()); err != nil {
+		return &Failure{
+			Kind: errors.Join(ErrConflict, errUntouched, err), Subject: "server " + s.ID,
+			Reason: "a hard reboot would lose its guest, which this host can no longer make: " + err.Error(),
+		}
+	}
+	return nil
+}
+
 // checkSurprises is ErrConflict when a hard reboot would change what the guest's operating system sees of its
 // hardware, and nobody has allowed it.
 func (m *Manager) checkSurprises(ctx context.Context, s Server, args rebootArgs) error {

@@ -84,6 +84,33 @@ func TestHardRebootRefusesOtherHardware(t *testing.T) {
 	w.audit()
 }
 
+// TestHardRebootNeedsAHostThatCan: a guest whose machine type is gone with the hypervisor's version runs on.
+func TestHardRebootNeedsAHostThatCan(t *testing.T) {
+	w, id := hardWorld(t)
+	w.stop()
+	w.onQEMU("6.2")
+	w.boot(nil)
+	before := w.guests()[id]
+	for _, accept := range []bool{false, true} {
+		err := w.RebootServer(t.Context(), id, compute.Reboot{Hard: true, AcceptHardwareChanges: accept})
+		if !errors.Is(err, compute.ErrConflict) || !strings.Contains(err.Error(), `"pc-i440fx-7.2": QEMU 7.2.22 has pc, q35, pc-i440fx-6.2`) {
+			t.Errorf("error %v, want a conflict that names the machine type and what there is", err)
+		}
+	}
+	w.waitAll()
+	if got := w.guests()[id].State; got != before.State || w.mode(id) != wasMode {
+		t.Errorf("the guest was touched: it is %s and was %s", got, before.State)
+	}
+	w.audit()
+	w.stop()
+	w.onQEMU("7.2")
+	w.boot(nil)
+	w.must(w.RebootServer(t.Context(), id, compute.Reboot{Hard: true}))
+	if s := w.await(id); s.VM != compute.Active {
+		t.Errorf("server is %s", s.VM)
+	}
+}
+
 func TestOperatorAcceptsOtherHardware(t *testing.T) {
 	w, id := hardWorld(t)
 	w.upgraded(func(o *compute.Options) { o.HardwareChanges = compute.HardwareAccept })

@@ -21,7 +21,8 @@ type rebootArgs struct {
 }
 
 // RebootServer restarts a server. A hard reboot takes the place of a soft one that is under way. It is ErrConflict, and
-// nothing is done, when the guest would wake up with other hardware and neither the request nor the operator allows it.
+// nothing is done, when the guest would wake up with other hardware and neither the request nor the operator allows it,
+// and when this host could not make the guest again.
 func (m *Manager) RebootServer(ctx context.Context, id string, how Reboot) error {
 	if !how.Hard {
 		return m.begin(ctx, id, OpRebootSoft, nil, allow(CmdReboot))
@@ -34,7 +35,7 @@ func (m *Manager) RebootServer(ctx context.Context, id string, how Reboot) error
 		return err
 	}
 	args := rebootArgs{AcceptHardwareChanges: how.AcceptHardwareChanges}
-	if err := m.checkSurprises(ctx, s, args); err != nil {
+	if err := m.checkRemake(ctx, s, args); err != nil {
 		return err
 	}
 	text, err := json.Marshal(args)
@@ -96,7 +97,7 @@ func doEnd(ctx context.Context, w *work) error {
 			return fmt.Errorf("read the operation's arguments: %w", err)
 		}
 	}
-	if err := w.m.checkSurprises(ctx, w.server, args); err != nil {
+	if err := w.m.checkRemake(ctx, w.server, args); err != nil {
 		return err
 	}
 	return doDestroy(ctx, w)

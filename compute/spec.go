@@ -65,12 +65,12 @@ func (m machine) check(s Server, files Files) error {
 	if err != nil {
 		return err
 	}
-	return m.supports(s, spec)
+	return refused(guest.Supported(spec, m.host, s.asked()))
 }
 
-// supports says whether this host can make a server's guest.
-func (m machine) supports(s Server, spec virt.Spec) error {
-	return refused(guest.Supported(spec, m.host, askedOf(s)))
+// asked is what the server's flavor and image ask for.
+func (s Server) asked() hwprops.Source {
+	return hwprops.Source{ExtraSpecs: s.Flavor.ExtraSpecs, Properties: s.Image.Properties}
 }
 
 // askedOf is what a server's flavor and image say, hardwareOf what they ask for by it.

@@ -61,7 +61,7 @@ type Options struct {
 	// Cells are the NUMA nodes, whose sums are then CPUs and MemoryMiB; see the function Cells. Default
 	// one with all of both.
 	Cells []virt.Cell
-	// MachineVersion is the one that the machine types pc and q35 stand for; default 7.2, the newest.
+	// MachineVersion is the newest of the machine types, which pc and q35 stand for; default 7.2.
 	MachineVersion string
 }
 

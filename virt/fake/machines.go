@@ -24,6 +24,9 @@ func (o Options) machineTypes() []virt.MachineType {
 				m.Aliases = []string{family.alias}
 			}
 			list = append(list, m)
+			if m.Aliases != nil {
+				break // a QEMU of that version has no newer ones
+			}
 		}
 	}
 	return list
