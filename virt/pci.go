@@ -26,3 +26,17 @@ type HostPCI struct {
 	Driver    string // of the host's kernel; empty for none
 	Netdev    string // network interface that the host's kernel has for it; empty for none
 }
+
+// PCIAddresses are those of all PCI devices of the host that the guest gets: for itself, and as network interfaces.
+func (s Spec) PCIAddresses() []string {
+	var all []string
+	for _, p := range s.PCI {
+		all = append(all, p.Address)
+	}
+	for _, n := range s.NICs {
+		if n.Attach.Address != "" {
+			all = append(all, n.Attach.Address)
+		}
+	}
+	return all
+}

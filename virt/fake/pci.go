@@ -35,10 +35,10 @@ func (d *Driver) PCIOwners(ctx context.Context) (map[string][]string, error) {
 	owners := map[string][]string{}
 	err := d.call(ctx, "PCIOwners", "list guests with PCI devices", "", d.locked(ctx, func() error {
 		for id, g := range d.hv.guests {
-			for _, device := range g.spec.PCI {
-				owners[id] = append(owners[id], device.Address)
+			if devices := g.spec.PCIAddresses(); len(devices) > 0 {
+				slices.Sort(devices)
+				owners[id] = devices
 			}
-			slices.Sort(owners[id])
 		}
 		return nil
 	}))
@@ -47,13 +47,13 @@ func (d *Driver) PCIOwners(ctx context.Context) (map[string][]string, error) {
 
 // checkPCI refuses devices that are not there or that a living guest has; h.mu is held.
 func (h *Hypervisor) checkPCI(s virt.Spec) error {
-	for _, device := range s.PCI {
-		if !slices.ContainsFunc(h.pci, func(d virt.HostPCI) bool { return d.Address == device.Address }) {
-			return fmt.Errorf("%w: PCI device %s is not there", virt.ErrNoCapacity, device.Address)
+	for _, address := range s.PCIAddresses() {
+		if !slices.ContainsFunc(h.pci, func(d virt.HostPCI) bool { return d.Address == address }) {
+			return fmt.Errorf("%w: PCI device %s is not there", virt.ErrNoCapacity, address)
 		}
 		for _, other := range h.guests {
-			if other.spec.ID != s.ID && other.alive() && slices.ContainsFunc(other.spec.PCI, func(d virt.PCIDevice) bool { return d.Address == device.Address }) {
-				return fmt.Errorf("%w: PCI device %s is in use by guest %s", virt.ErrNoCapacity, device.Address, other.spec.ID)
+			if other.spec.ID != s.ID && other.alive() && slices.Contains(other.spec.PCIAddresses(), address) {
+				return fmt.Errorf("%w: PCI device %s is in use by guest %s", virt.ErrNoCapacity, address, other.spec.ID)
 			}
 		}
 	}

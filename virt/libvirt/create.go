@@ -32,10 +32,7 @@ func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 		return failure(op, spec.ID, err)
 	}
 	id, name := spec.ID, spec.Name
-	devices := make([]string, len(spec.PCI))
-	for i, device := range spec.PCI {
-		devices[i] = device.Address
-	}
+	devices := spec.PCIAddresses()
 	return d.changeGuest(ctx, op, id, d.opt.CallTimeout, func(ctx context.Context, c *call) (virt.EventKind, error) {
 		if err := c.checkAbsent(ctx, id, name); err != nil {
 			return noEvent, err

@@ -81,9 +81,12 @@ func pciOwners(e *env) {
 
 func pciInUse(e *env) {
 	e.SetPCI(e, twoDevices...)
-	first, second := e.create(e.withDevice()), e.withDevice()
+	first, second, nic := e.create(e.withDevice()), e.withDevice(), e.spec()
 	e.fails(e.Driver.Create(e.within(), second), virt.ErrNoCapacity)
 	e.absent(second.ID)
+	nic.NICs = []virt.NIC{{MAC: "fa:16:3e:00:00:01", Attach: virt.Attachment{Type: "hostdev", Address: twoDevices[0].Address}}}
+	e.fails(e.Driver.Create(e.within(), nic), virt.ErrNoCapacity)
+	e.absent(nic.ID)
 	e.ok(e.Driver.Destroy(e.within(), first.ID))
 	e.ok(e.Driver.Create(e.within(), second))
 }
