@@ -395,7 +395,7 @@ func TestRefuses(t *testing.T) {
 		{change("hw:viommu_model=virtio hw_emulation_architecture=s390x"), "InvalidVIOMMUArchitecture", "hw:viommu_model", "s390x"},
 		{change("hw:viommu_model=smmuv3 hw_machine_type=q35"), "Invalid", "hw:viommu_model", "x86_64"},
 		{change("hw:viommu_model=intel hw_emulation_architecture=aarch64"), "Invalid", "hw:viommu_model", "aarch64"},
-		{change("hw:serial_port_count=5", with(func(o *Options) { o.SerialConsole = "10.0.0.1" })), "SerialPortNumberLimitExceeded", "hw:serial_port_count", "4"},
+		{change("hw:serial_port_count=4", with(func(o *Options) { o.SerialConsole = "10.0.0.1" })), "SerialPortNumberLimitExceeded", "hw:serial_port_count", "3"},
 		{change("hw:serial_port_count=2", with(func(o *Options) { o.SerialConsole = "10.0.0.1" }), func(r *Request) { r.SerialPorts = []int{10000} }), "SocketPortRangeExhaustedException", "hw:serial_port_count", "1 TCP ports"},
 		{change("hw_vif_model=lan9118", func(r *Request) { r.Ports = []Port{port("ovs")} }), "UnsupportedHardware", "hw_vif_model", "kvm"},
 		{change("hw_vif_model=netfront", func(r *Request) { r.Ports = []Port{port("ovs")} }), "UnsupportedHardware", "hw_vif_model", "kvm"},

@@ -10,8 +10,9 @@ import (
 	"compute-agent/virt"
 )
 
-// maxSerialPorts is how many serial ports QEMU's machines have.
-const maxSerialPorts = 4
+// maxSerialPorts is how many serial ports a proxy can reach: QEMU's machines have one more, which Nova keeps for a
+// pseudo terminal.
+const maxSerialPorts = 3
 
 // serial are the guest's serial ports: a pseudo terminal, or as many as flavor and image ask for that
 // listen for a proxy. The first one's output is kept.
@@ -135,7 +136,7 @@ func (d *definition) devices() {
 	}
 	if d.hw.RNG.Allowed {
 		s.RNG = &virt.RNG{Source: cmp.Or(r.Options.RNG, "/dev/urandom")}
-		if d.hw.RNG.Bytes > 0 {
+		if d.hw.RNG.Bytes > 0 && d.hw.RNG.Period > 0 { // Nova takes one without the other for no limit
 			s.RNG.Bytes, s.RNG.Period = d.hw.RNG.Bytes, d.hw.RNG.Period
 		}
 	}

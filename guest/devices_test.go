@@ -148,8 +148,8 @@ func TestPlugs(t *testing.T) {
 			p.VIFType, p.Details = "macvtap", PortDetails{MacvtapSource: "eth1.100", MacvtapMode: "bridge", PhysicalDevice: "eth1", VLAN: 100}
 		}, virtio(virt.Attachment{Type: "direct", Device: "eth1.100", Mode: "bridge"}, "", 0)},
 		"tap":     {func(p *Port) { p.VIFType = "tap" }, virtio(virt.Attachment{Type: "ethernet", Existing: true}, tap, 1450)},
-		"midonet": {func(p *Port) { p.VIFType = "midonet" }, virtio(tapOnly, tap, 1450)},
-		"iovisor": {func(p *Port) { p.VIFType = "iovisor" }, virtio(tapOnly, tap, 1450)},
+		"midonet": {func(p *Port) { p.VIFType = "midonet" }, virtio(tapOnly, tap, 0)},
+		"iovisor": {func(p *Port) { p.VIFType = "iovisor" }, virtio(tapOnly, tap, 0)},
 	} {
 		p := port("ovs")
 		c.port(&p)

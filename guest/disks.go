@@ -78,7 +78,7 @@ func (d *definition) disk(drive *Drive) virt.Disk {
 		Serial: drive.Serial, WWN: drive.WWN, BlockIO: drive.BlockIO, Key: drive.Key, Alias: drive.Alias,
 	}
 	if drive.Kind == "lun" { // which answers for itself
-		disk.Serial = ""
+		disk.Serial, disk.BlockIO = "", virt.BlockIO{}
 	}
 	if drive.Alias == "" && drive.VolumeID != "" {
 		disk.Alias = "ua-" + drive.VolumeID
@@ -103,7 +103,7 @@ func (d *definition) disk(drive *Drive) virt.Disk {
 // cacheMode is how the host caches a drive: not at all where its file system can do without, unless the operator
 // says otherwise for this kind of source. What several guests write can have no cache.
 func (d *definition) cacheMode(drive *Drive) string {
-	mode := "none"
+	mode := cmp.Or(drive.Cache, "none")
 	if drive.Local() && !d.r.DirectIO {
 		mode = "writeback"
 	}

@@ -42,6 +42,8 @@ type Drive struct {
 	Tune    virt.DiskTune
 	BlockIO virt.BlockIO
 	Discard string // what a volume's connection asks for: unmap; empty for the hypervisor's own
+	// Cache is how the volume's storage has to be cached, where the operator does not say; empty for not at all.
+	Cache string
 	// IO is what the drive's storage asks for; empty for the operator's rule.
 	IO    string
 	Alias string // a user's tag for the device that begins with ua-; empty for the volume's ID

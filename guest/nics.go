@@ -95,7 +95,9 @@ func (d *definition) frontend(nic *virt.NIC) error {
 func (d *definition) backend(nic *virt.NIC, port *Port) {
 	switch nic.Attach.Type {
 	case "ethernet", "bridge":
-		nic.MTU = port.MTU
+		if !slices.Contains([]string{"midonet", "iovisor"}, port.VIFType) { // whose agents set it
+			nic.MTU = port.MTU
+		}
 	case "vhostuser": // whose other side is a program that brings its own driver
 		nic.Driver = ""
 		nic.TxRing = d.transmitRing(nic)

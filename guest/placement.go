@@ -39,10 +39,13 @@ func (d *definition) placement() error {
 
 // floating is the place of a guest without cells: the shared CPUs where the operator has named some.
 func floating(host numa.Host, c numa.Config) *virt.Placement {
-	if c.SharedSet == nil {
-		return nil
+	switch {
+	case c.SharedSet != nil:
+		return &virt.Placement{Floating: shared(host, c)}
+	case c.PinSet != nil:
+		return &virt.Placement{Floating: *c.PinSet}
 	}
-	return &virt.Placement{Floating: shared(host, c)}
+	return nil
 }
 
 // shared is cpu_shared_set as far as it is online.

@@ -38,7 +38,11 @@ func plugOf(p *Port) (plug, error) {
 	case p.VIFType == "" || p.VIFType == "unbound" || p.VIFType == "binding_failed":
 		return plug{}, failed("InternalError", "binding:vif_type", p.VIFType, "port %s is not bound to this host", p.ID)
 	}
-	return plug{}, failed("NovaException", "binding:vif_type", p.VIFType, "port %s: guests cannot be plugged into that", p.ID)
+	class := "NovaException"
+	if p.VIFType == "dvs" { // VMware's
+		class = "InternalError"
+	}
+	return plug{}, failed(class, "binding:vif_type", p.VIFType, "port %s: guests cannot be plugged into that", p.ID)
 }
 
 func toBridge(p *Port, bridge string) plug {

@@ -11,6 +11,7 @@ import (
 	"compute-agent/guest"
 	"compute-agent/hwprops"
 	"compute-agent/numa"
+	"compute-agent/virt"
 	"compute-agent/virt/libvirt"
 )
 
@@ -30,7 +31,7 @@ func Domain(question []byte) (string, error) {
 	if err != nil {
 		return "", refusalOf(err)
 	}
-	if err := f.Input.Host.check(&spec); err != nil {
+	if err := f.complete(&spec); err != nil {
 		return "", refusalOf(err)
 	}
 	xml, err := libvirt.Render(spec)
@@ -85,7 +86,7 @@ func (f *domainForm) request() (guest.Request, error) {
 		Image: guest.Image{Format: q.Image.Format, Properties: q.properties()},
 		NUMA:  conf.numa(), Options: conf.guests(), DirectIO: true,
 		Ports: q.ports(), PCI: q.pciDevices(), Mediated: q.mediated(), PMEM: q.nvdimms(),
-		Host: q.Host.host(conf),
+		Host: q.Host.host(conf), TPMSecret: string(q.Instance.SystemMetadata["vtpm_secret_uuid"]),
 	}
 	if err := checkMachine(&r); err != nil {
 		return r, err
@@ -109,6 +110,17 @@ func (f *domainForm) request() (guest.Request, error) {
 	}
 	r.Drives, err = s.drives(places, q.Volumes)
 	return r, err
+}
+
+// complete adds what Nova's driver looks up on a host.
+func (f *domainForm) complete(s *virt.Spec) error {
+	if s.Channels.GuestAgent {
+		s.Channels.GuestAgentSocket = "/var/lib/libvirt/qemu/org.qemu.guest_agent.0." + s.Name + ".sock"
+	}
+	if s.TPM != nil && s.TPM.Secret == "" {
+		return &guest.Error{Class: "Invalid", Key: "vtpm_secret_uuid", Rule: "a TPM needs a secret that encrypts its state"}
+	}
+	return f.Input.Host.check(s)
 }
 
 // kernels names the files of what is booted directly.

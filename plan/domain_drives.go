@@ -275,6 +275,8 @@ func (s *storage) reach(d *guest.Drive, c *connectionForm) error {
 			d.IO = s.asyncIO
 		case "quobyte":
 			d.IO = "native"
+		case "smbfs", "vzstorage":
+			d.Cache = "writeback"
 		}
 	case name == "rbd":
 		d.Source.Network = s.network(c)

@@ -112,10 +112,14 @@ func (i *novaInstanceForm) name(derived string) string {
 // properties are the image's with those that Nova keeps with the instance.
 func (q *domainInput) properties() map[string]string {
 	p := plain(q.Image.Properties)
-	for key, value := range map[string]string{"os_type": q.Instance.OSType, "hw_vm_mode": q.Instance.VMMode} {
-		if _, said := p[key]; !said && value != "" {
-			p[key] = value
-		}
+	if q.Instance.OSType != "" {
+		p["os_type"] = q.Instance.OSType // Nova asks the instance alone
+	}
+	if q.Instance.VMMode != "" {
+		p["hw_vm_mode"] = q.Instance.VMMode
+	}
+	if no := q.Host.SecureBoot; no != nil && !*no && p["os_secure_boot"] == "optional" {
+		p["os_secure_boot"] = "disabled"
 	}
 	return p
 }

@@ -26,7 +26,7 @@ func (r *reader) guests() guest.Options {
 		DefaultVolumeIO: true, // each drive says its own
 		RXQueueSize:     r.number("libvirt.rx_queue_size", 0), TXQueueSize: r.number("libvirt.tx_queue_size", 0),
 		MaxQueues: r.number("libvirt.max_queues", 0), HypervisorNICs: !r.yes("libvirt.use_virtio_for_bridges", true),
-		NoSPICEAgent: !r.yes("spice.agent_enabled", true), PointerModel: r.text("DEFAULT.pointer_model", "usbtablet"),
+		NoSPICEAgent: !r.yes("spice.agent_enabled", true), PointerModel: r.pointer(),
 		RNG: r.text("libvirt.rng_dev_path", "/dev/urandom"), RootPorts: r.number("libvirt.num_pcie_ports", 0),
 		Serial: r.text("libvirt.sysinfo_serial", "unique"), PerfEvents: r.list("libvirt.enabled_perf_events"),
 	}
@@ -56,6 +56,14 @@ func (r *reader) spice() virt.SPICE {
 		s.PlaybackCompression = new(r.yes("spice.playback_compression", false))
 	}
 	return s
+}
+
+// pointer is the pointer_model, which can be null: no tablet then.
+func (r *reader) pointer() string {
+	if raw, there := r.options["DEFAULT"]["pointer_model"]; there && string(raw) == "null" {
+		return "ps2mouse"
+	}
+	return r.text("DEFAULT.pointer_model", "usbtablet")
 }
 
 // serialPorts are the TCP ports that serial ports are given when no guest has any yet ([serial_console]port_range).
@@ -150,10 +158,10 @@ func (h *hardwareForm) machine() numa.Machine {
 	return m
 }
 
-// machineNames are how QEMU names its machine types. A question may lack the host's capabilities, which
+// machineNames are how QEMU names the machine types of x86 and Arm. A question may lack the host's capabilities, which
 // list them; a name of no such form is refused all the same.
-var machineNames = regexp.MustCompile(`^(pc|q35|isapc|microvm|none|xenfv|xenpv|x-remote|virt|sbsa-ref|raspi\w+|pseries|powernv\d*|mac99|g3beige|s390-ccw-virtio|malta|versatile\w+|vexpress-a\d+|` +
-	`(pc|pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio|microvm)-(rhel)?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?|(pc-i440fx|pc-q35|pseries|virt|ubuntu)-[a-z]+(-v\d+)?(-hpb)?)$`)
+var machineNames = regexp.MustCompile(`^(pc|q35|isapc|microvm|none|xenfv|xenpv|virt|sbsa-ref|raspi\w+|versatile\w+|vexpress-a\d+|` +
+	`(pc|pc-i440fx|pc-q35|virt|microvm)-(rhel)?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?|(pc-i440fx|pc-q35|virt|ubuntu)-(trusty|xenial|bionic|focal|jammy|noble|wily|zesty)(-v\d+)?(-hpb)?)$`)
 
 // checkMachine refuses machine types that the host does not have, or QEMU if the question does not tell of the host.
 func checkMachine(r *guest.Request) error {
