@@ -27,8 +27,6 @@ func (d *definition) cpuLimits() error {
 		return failed("Invalid", "quota:cpu_shares", strconv.Itoa(t.Shares), "must be from %d to %d", minShares, maxShares)
 	case t.Quota > maxQuota:
 		return failed("Invalid", "quota:cpu_quota", strconv.Itoa(t.Quota), "must be at most %d", maxQuota)
-	case d.hw.PhysAddrMode == "passthrough" && d.spec.CPU.Mode != "host-passthrough":
-		return failed("Invalid", "hw:maxphysaddr_mode", "passthrough", "needs the host's processor (cpu_mode=host-passthrough), guests have %s", d.spec.CPU.Mode)
 	case bits != 0 && (bits < 32 || bits > 64):
 		return failed("Invalid", "hw:maxphysaddr_bits", strconv.Itoa(bits), "must be from 32 to 64")
 	}

@@ -61,8 +61,6 @@ func (c CPU) validatePhysAddr() error {
 		return nil
 	case a.Mode == "emulate" && a.Bits == 0:
 		return invalid("CPU physical address bits: mode emulate needs their number")
-	case a.Mode == "passthrough" && c.Mode != "host-passthrough":
-		return invalid("CPU physical address bits: mode passthrough needs CPU mode host-passthrough")
 	case a.Bits != 0:
 		if err := within("CPU physical address bits", a.Bits, 32, 64); err != nil {
 			return err

@@ -59,7 +59,6 @@ var machineContradictions = []contradiction{
 	{"a CPU feature of no CPU", "CPU feature", func(s *virt.Spec) { s.CPU.Mode, s.CPU.Features = "none", []virt.CPUFeature{{Name: "vmx"}} }},
 	{"address bits without their number", "address bits", func(s *virt.Spec) { s.CPU.PhysAddr = &virt.PhysAddr{Mode: "emulate"} }},
 	{"too many address bits", "address bits", func(s *virt.Spec) { s.CPU.PhysAddr = &virt.PhysAddr{Mode: "emulate", Bits: 65} }},
-	{"the host's address bits with another CPU", "address bits", func(s *virt.Spec) { s.CPU.PhysAddr = &virt.PhysAddr{Mode: "passthrough"} }},
 	{"one CPU share", "shares", func(s *virt.Spec) { s.CPUTime.Shares = 1 }},
 	{"a CPU period of a minute", "period", func(s *virt.Spec) { s.CPUTime.Period = 60000000 }},
 	{"a CPU quota of a microsecond", "quota", func(s *virt.Spec) { s.CPUTime.Quota = 1 }},
