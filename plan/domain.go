@@ -92,7 +92,6 @@ func (f *domainForm) request() (guest.Request, error) {
 		return r, err
 	}
 	s := conf.storage(q.Instance.UUID)
-	r.TPMSecret = string(q.Instance.SystemMetadata["vtpm_secret_uuid"])
 	r.ConsoleLog, r.SerialPorts = path.Join(s.instance, "console.log"), conf.serialPorts()
 	f.kernels(&r, s.instance)
 	if conf.err != nil {
