@@ -331,7 +331,7 @@ func TestShortOfDevices(t *testing.T) {
 		"too many, with cells": {map[string]string{"pci_passthrough:alias": "gpu:1,near:5", "hw:numa_nodes": "1"}, "PCI",
 			`5 PCI devices of alias "near" asked, 4 free, affinity required`, ErrNoCapacity},
 		"too far": {map[string]string{"pci_passthrough:alias": "near:3", "hw:numa_nodes": "1"}, "NUMA",
-			`3 PCI devices of alias "near" asked, 5 free, 2 of them near enough to the guest's cells, affinity required`, ErrNoCapacity},
+			`3 PCI devices of alias "near" asked, 5 free, 2 of them near enough to the guest's cells, affinity required; it would fit with hw:pci_numa_affinity_policy=preferred`, ErrNoCapacity},
 		"the flavor's policy": {map[string]string{"pci_passthrough:alias": "gpu:3", "hw:numa_nodes": "1", "hw:pci_numa_affinity_policy": "required"}, "NUMA",
 			`3 PCI devices of alias "gpu" asked, 5 free, 2 of them near enough to the guest's cells, affinity required`, ErrNoCapacity},
 		"unknown alias": {map[string]string{"pci_passthrough:alias": "fpga:1"}, "flavorRef", `alias "fpga" is not configured`, ErrInvalid},

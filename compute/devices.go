@@ -2,6 +2,7 @@ package compute
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"compute-agent/hwprops"
@@ -198,6 +199,16 @@ func (d *PCIDemand) Short(cells []*numa.HostCell) string {
 		return short.Error()
 	}
 	return ""
+}
+
+// Anywhere is the same demand with policy preferred; see numa.Devices.
+func (d *PCIDemand) Anywhere() numa.Devices {
+	far := *d
+	far.Requests = slices.Clone(d.Requests)
+	for i := range far.Requests {
+		far.Requests[i].Affinity = pci.AffinityPreferred
+	}
+	return &far
 }
 
 func (d *PCIDemand) shortIn(cells []*numa.HostCell) *pci.Shortage {

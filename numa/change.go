@@ -57,7 +57,7 @@ func (p Placed) memory() (mib int) {
 // guest to move, then the least that it would have to give up, and last its own pCPUs.
 func changes(host Host, r Request, opt Options, others []Placed) []Change {
 	t := trial{host, r, opt}
-	list := slices.Concat(t.threads(), t.pageSizes(), t.nodes())
+	list := slices.Concat(t.threads(), t.pageSizes(), t.nodes(), t.devices())
 	list = append(list, t.moves(others)...)
 	list = append(list, t.smaller()...)
 	return append(list, t.with("hw:cpu_policy", PolicyShared)...)
@@ -164,6 +164,18 @@ func (t trial) nodes() (list []Change) {
 	}
 	slices.SortStableFunc(list, func(a, b Change) int { return far(a) - far(b) })
 	return list
+}
+
+// devices tries PCI devices from anywhere on the host.
+func (t trial) devices() []Change {
+	near, can := t.opt.PCI.(interface{ Anywhere() Devices })
+	if !can {
+		return nil
+	}
+	if t.opt.PCI = near.Anywhere(); !t.fits(t.r) {
+		return nil
+	}
+	return []Change{{Setting: "hw:pci_numa_affinity_policy", Value: "preferred"}}
 }
 
 // moves finds the smallest guest whose place is enough.

@@ -23,7 +23,8 @@ type Options struct {
 	PCI Devices
 }
 
-// Devices is the view that the fit has of a host's PCI devices.
+// Devices is the view that the fit has of a host's PCI devices. One that has a method Anywhere() Devices, the same
+// demand met by devices however far away, lets Explain tell whether that would help.
 type Devices interface {
 	// Wanted says whether the guest asks for any.
 	Wanted() bool
