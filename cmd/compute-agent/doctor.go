@@ -84,6 +84,7 @@ func (p *patient) checks() []struct {
 		{"libvirt version", p.checkLibvirtVersion},
 		{"qemu version", p.checkQEMUVersion},
 		{"guest type", p.checkVirtType},
+		{"pci devices", p.checkPCI},
 		{"uefi firmware", p.checkUEFI},
 		{"tpm emulator", p.checkTPM},
 		{"virtlogd", p.checkVirtlogd},

@@ -201,6 +201,24 @@ func libvirtVersion(p *patient) verdict { return p.checkLibvirtVersion(context.B
 func qemuVersion(p *patient) verdict    { return p.checkQEMUVersion(context.Background()) }
 func guestType(p *patient) verdict      { return p.checkVirtType(context.Background()) }
 
+func TestDoctorLooksAtPCIDevices(t *testing.T) {
+	const device = "sys/bus/pci/devices/0000:81:00.0/"
+	files := map[string]string{device + "vendor": "0x10de\n", device + "device": "0x20b5\n", device + "class": "0x030200\n"}
+	p := &patient{root: hostTree(t, files), config: newConfig()}
+	expect(t, p.checkPCI(t.Context()), statusOK, "not set")
+	p.config.PCIDeviceSpecs = []string{`{"vendor_id":"10de"}`}
+	expect(t, p.checkPCI(t.Context()), statusFailure, "IOMMU")
+	files["sys/kernel/iommu_groups/0/type"] = "DMA\n"
+	p.root = hostTree(t, files)
+	expect(t, p.checkPCI(t.Context()), statusOK, "1 that")
+	p.config.PCIDeviceSpecs = append(p.config.PCIDeviceSpecs, `{"vendor_id":"8086"}`)
+	p.config.PCIAliases = []string{`{"name":"gpu","vendor_id":"10de"}`, `{"name":"nic","vendor_id":"8086"}`}
+	expect(t, p.checkPCI(t.Context()), statusWarning, `{"vendor_id":"8086"} and alias nic`)
+	files[device+"vendor"] = "nvidia\n"
+	p.root = hostTree(t, files)
+	expect(t, p.checkPCI(t.Context()), statusFailure, "0000:81:00.0/vendor")
+}
+
 func TestDoctorRunsPrograms(t *testing.T) {
 	all := scriptedRunner{
 		"qemu-img --version":    "qemu-img version 7.2.22\nCopyright",
