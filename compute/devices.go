@@ -201,14 +201,14 @@ func (d *PCIDemand) Short(cells []*numa.HostCell) string {
 	return ""
 }
 
-// Anywhere is the same demand with policy preferred; see numa.Devices.
-func (d *PCIDemand) Anywhere() numa.Devices {
+// Farther is the same demand with policy preferred; see numa.Devices.
+func (d *PCIDemand) Farther() (numa.Devices, numa.Change) {
 	far := *d
 	far.Requests = slices.Clone(d.Requests)
 	for i := range far.Requests {
 		far.Requests[i].Affinity = pci.AffinityPreferred
 	}
-	return &far
+	return &far, numa.Change{Setting: "hw:pci_numa_affinity_policy", Value: pci.AffinityPreferred}
 }
 
 func (d *PCIDemand) shortIn(cells []*numa.HostCell) *pci.Shortage {

@@ -166,16 +166,17 @@ func (t trial) nodes() (list []Change) {
 	return list
 }
 
-// devices tries PCI devices from anywhere on the host.
+// devices tries PCI devices from farther away.
 func (t trial) devices() []Change {
-	near, can := t.opt.PCI.(interface{ Anywhere() Devices })
+	near, can := t.opt.PCI.(interface{ Farther() (Devices, Change) })
 	if !can {
 		return nil
 	}
-	if t.opt.PCI = near.Anywhere(); !t.fits(t.r) {
+	far, change := near.Farther()
+	if t.opt.PCI = far; !t.fits(t.r) {
 		return nil
 	}
-	return []Change{{Setting: "hw:pci_numa_affinity_policy", Value: "preferred"}}
+	return []Change{change}
 }
 
 // moves finds the smallest guest whose place is enough.

@@ -23,8 +23,9 @@ type Options struct {
 	PCI Devices
 }
 
-// Devices is the view that the fit has of a host's PCI devices. One that has a method Anywhere() Devices, the same
-// demand met by devices however far away, lets Explain tell whether that would help.
+// Devices is the view that the fit has of a host's PCI devices. One that has a method
+// Farther() (Devices, Change), the same demand met by devices however far away and what has to be changed for that, lets
+// Explain tell whether it would help.
 type Devices interface {
 	// Wanted says whether the guest asks for any.
 	Wanted() bool
