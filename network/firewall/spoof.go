@@ -1,0 +1,166 @@
+package firewall
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// egress are the chains of what a port sends, nil for one that may send anything. RETURN lets a packet go on to whom it is for.
+func (g *generator) egress(p *Port, e Ethertype) []Chain {
+	if p.Unfiltered || g.Profile == ProfileNova && g.AsOpenStack {
+		return nil
+	}
+	out := Chain{Name: egressPrefix + p.Device}
+	add := func(r *rule, why, target string) {
+		out.Rules = append(out.Rules, r.comment(p.ID, why).jump(target).String())
+	}
+	// Before it has an address a guest asks for one.
+	if e == IPv4 {
+		add(dhcpDiscover(), "dhcp", "RETURN")
+	} else {
+		// Multicast listener reports and duplicate address detection come from no address.
+		for _, kind := range []uint8{131, 135, 143} {
+			r := new(rule).prefix("-s", single(netip.IPv6Unspecified())).prefix("-d", netip.MustParsePrefix("ff02::/16"))
+			add(r.protocol(protoICMPv6).icmp(protoICMPv6, &kind, nil), "discovery", "RETURN")
+		}
+	}
+	chains := []Chain{}
+	if spoof := g.spoof(p, e); spoof.Rules != nil {
+		chains = append(chains, spoof)
+		out.Rules = append(out.Rules, "-j "+spoof.Name)
+	}
+	if e == IPv4 {
+		add(new(rule).protocol(protoUDP).ports(protoUDP, one(68), one(67)), "dhcp", "RETURN")
+		add(new(rule).protocol(protoUDP).ports(protoUDP, one(67), one(68)), "no dhcp server", "DROP")
+	} else {
+		add(icmpv6(134), "no router", "DROP")
+		if g.Profile == ProfileNeutron {
+			add(new(rule).protocol(protoICMPv6), "discovery", "RETURN")
+		}
+		add(new(rule).protocol(protoUDP).ports(protoUDP, one(546), one(547)), "dhcp", "RETURN")
+		add(new(rule).protocol(protoUDP).ports(protoUDP, one(547), one(546)), "no dhcp server", "DROP")
+	}
+	if g.Profile == ProfileNeutron {
+		add(new(rule).words(established), "established", "RETURN")
+		out.Rules = append(out.Rules, g.groupRules(p, Egress, e, "RETURN")...)
+		out.Rules = append(out.Rules, ending(p)...)
+	}
+	return append(chains, out)
+}
+
+// spoof returns what has an address of the port for its source and drops the rest. A family in which the port has no address has
+// only the link-local one that IPv6 makes of its MAC.
+func (g *generator) spoof(p *Port, e Ethertype) Chain {
+	c := Chain{Name: spoofPrefix + p.Device}
+	pairs := p.pairs(e)
+	if len(pairs) == 0 {
+		if g.AsOpenStack {
+			return c
+		}
+		if e == IPv6 {
+			pairs = []pair{{p.MAC, single(linkLocal(p.MAC))}}
+		}
+	}
+	for _, a := range pairs {
+		c.Rules = append(c.Rules, new(rule).prefix("-s", a.prefix).mac(a.mac).comment(p.ID, "address").jump("RETURN").String())
+	}
+	c.Rules = append(c.Rules, new(rule).comment(p.ID, "not its address").jump("DROP").String())
+	return c
+}
+
+// guard is nft's part: per port whose traffic is filtered, frames pass only with a MAC of the port for their source, ARP and
+// neighbour advertisements only if they tell of the port's own addresses, and no frame with a VLAN tag or of PPPoE, which iptables does
+// not look into. It is in front of everything, what is for the host itself included.
+func (g *generator) guard() string {
+	var dispatch, chains strings.Builder
+	for i := range g.Ports {
+		p := &g.Ports[i]
+		if p.Unfiltered || g.AsOpenStack {
+			continue
+		}
+		fmt.Fprintf(&dispatch, "\t\tiifname \"%s\" goto port-%s\n", p.Device, p.Device)
+		writeGuard(&chains, p)
+	}
+	if dispatch.Len() == 0 {
+		return ""
+	}
+	return "table bridge " + guardTable + " {\n" + chains.String() +
+		"\tchain prerouting {\n\t\ttype filter hook prerouting priority -300; policy accept;\n" + dispatch.String() + "\t}\n}\n"
+}
+
+const guardTable = "cagent"
+
+func writeGuard(w *strings.Builder, p *Port) {
+	macs := p.macs()
+	chain := func(kind string, rules ...string) {
+		fmt.Fprintf(w, "\tchain %s-%s {\n\t\t%s\n\t}\n", kind, p.Device, strings.Join(rules, "\n\t\t"))
+	}
+	own := []string{}
+	for _, mac := range macs {
+		own = append(own, "ether saddr "+mac+" accept")
+	}
+	chain("mac", append(own, "drop")...)
+
+	arp := []string{}
+	for _, mac := range macs {
+		arp = append(arp, "arp saddr ether "+mac+" arp saddr ip 0.0.0.0 goto mac-"+p.Device) // a probe (RFC 5227)
+	}
+	for _, a := range p.pairs(IPv4) {
+		match := "arp saddr ether " + a.mac.String()
+		if a.prefix.Bits() > 0 {
+			match += " arp saddr ip " + a.prefix.String()
+		}
+		arp = append(arp, match+" goto mac-"+p.Device)
+	}
+	chain("arp", append(arp, "drop")...)
+	chain("nd", append(advertised(p), "drop")...)
+	chain("port",
+		"ether type { 8021q, 8021ad, 0x8864 } drop",
+		"ether type arp goto arp-"+p.Device,
+		"icmpv6 type nd-neighbor-advert goto nd-"+p.Device,
+		"goto mac-"+p.Device)
+}
+
+// advertised are the rules that let neighbour advertisements for the port's addresses go on. Their target is 8 bytes into ICMPv6.
+func advertised(p *Port) []string {
+	pairs := p.pairs(IPv6)
+	if len(pairs) == 0 {
+		pairs = []pair{{p.MAC, single(linkLocal(p.MAC))}}
+	}
+	var out []string
+	for _, a := range pairs {
+		match := ""
+		if n := a.prefix.Bits(); n > 0 {
+			match = fmt.Sprintf("@th,64,128 & 0x%s == 0x%s ", hexMask(n), hex.EncodeToString(a.prefix.Addr().AsSlice()))
+		}
+		out = append(out, "ether saddr "+a.mac.String()+" "+match+"goto mac-"+p.Device)
+	}
+	return out
+}
+
+func hexMask(bits int) string {
+	var mask [16]byte
+	for i := range bits {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return hex.EncodeToString(mask[:])
+}
+
+func (p *Port) macs() []string {
+	out := []string{p.MAC.String()}
+	for _, a := range p.AddressPairs {
+		if a.MAC == nil {
+			continue
+		}
+		seen := false
+		for _, m := range out {
+			seen = seen || m == a.MAC.String()
+		}
+		if !seen {
+			out = append(out, a.MAC.String())
+		}
+	}
+	return out
+}
