@@ -112,27 +112,33 @@ func promises() (list []promise) {
 }
 
 // accepts says whether a host takes a server, as the kind of machine that suits it: nil, or why not.
-func (p promise) accepts(h virt.Host, opt guest.Options) (err error) {
+func (p promise) accepts(h virt.Host, opt guest.Options) error {
+	_, err := p.define(h, opt)
+	return err
+}
+
+// define is the guest that relies on the promise, as the kind of machine that suits it. With an error it is one
+// that the host refuses; none, without an ID, if it cannot be defined.
+func (p promise) define(h virt.Host, opt guest.Options) (spec virt.Spec, err error) {
 	for _, machine := range []string{"pc", "q35"} {
 		opt.Machines = map[string]string{"x86_64": machine}
 		r := guest.Request{
 			Server:  guest.Server{ID: "cb6d28b6-2f1a-4d2c-a2b3-1f0c6ae6a3f4", GuestName: "instance-1"},
-			Flavor:  guest.Flavor{Name: "m1.small", VCPUs: 1, MemoryMiB: 512, ExtraSpecs: p.flavor},
+			Flavor:  guest.Flavor{Name: "m1.small", VCPUs: 1, MemoryMiB: 64, ExtraSpecs: p.flavor},
 			Image:   guest.Image{Properties: p.image},
 			Host:    h,
 			Options: opt,
 			Ports:   []guest.Port{{ID: "76a8b4d9-9d8c-4f5b-8e0b-1f7a3a9a1c22", MAC: "fa:16:3e:00:00:01", VNICType: "normal", VIFType: "bridge", Bridge: "br0"}},
 			Drives:  []guest.Drive{p.drive()},
 		}
-		var spec virt.Spec
 		if spec, err = guest.Define(r); err != nil {
 			continue
 		}
 		if err = guest.Supported(spec, h, hwprops.Source{ExtraSpecs: p.flavor, Properties: p.image}); err == nil {
-			return nil
+			return spec, nil
 		}
 	}
-	return err
+	return spec, err
 }
 
 func (p promise) drive() guest.Drive {
