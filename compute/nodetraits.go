@@ -16,9 +16,8 @@ import (
 func traits(h virt.Host, size hostSize, opt guest.Options) []string {
 	set := map[string]bool{"COMPUTE_NODE": true, "COMPUTE_IMAGE_TYPE_QCOW2": true, "COMPUTE_IMAGE_TYPE_RAW": true}
 	set["HW_ARCH_"+strings.ToUpper(h.Arch)] = true
-	processor := guest.Processor(h, opt)
 	if h.Arch == "x86_64" {
-		for feature := range processorFeatures(h, processor) {
+		for feature := range processorFeatures(h, guest.Processor(h, opt)) {
 			for _, name := range cpuTraits[feature] {
 				set[name] = true
 			}
@@ -28,9 +27,6 @@ func traits(h virt.Host, size hostSize, opt guest.Options) []string {
 		if size.cells.Cells[i].HasThreads() {
 			set["HW_CPU_HYPERTHREADING"] = true
 		}
-	}
-	if processor.Mode == "host-passthrough" && makes(h, func(s *virt.Spec) { s.CPU.PhysAddr = &virt.PhysAddr{Mode: "passthrough"} }) {
-		set["COMPUTE_ADDRESS_SPACE_PASSTHROUGH"] = true
 	}
 	for _, family := range traitFamilies {
 		for _, word := range family.words {
@@ -119,6 +115,7 @@ var traitFamilies = []traitFamily{
 	{"COMPUTE_SECURITY_TPM_", strings.Fields("tis crb"), func(s *virt.Spec, word string) { s.TPM = &virt.TPM{Version: "2.0", Model: "tpm-" + word} }},
 	{"COMPUTE_SECURITY_", []string{"uefi_secure_boot"}, func(s *virt.Spec, _ string) { s.Firmware = virt.Firmware{UEFI: true, SecureBoot: true} }},
 	{"COMPUTE_SECURITY_", []string{"stateless_firmware"}, func(s *virt.Spec, _ string) { s.Firmware = virt.Firmware{UEFI: true, Stateless: true} }},
+	{"COMPUTE_ADDRESS_SPACE_", []string{"passthrough"}, func(s *virt.Spec, _ string) { s.CPU.PhysAddr = &virt.PhysAddr{Mode: "passthrough"} }},
 	{"COMPUTE_ADDRESS_SPACE_", []string{"emulated"}, func(s *virt.Spec, _ string) { s.CPU.PhysAddr = &virt.PhysAddr{Mode: "emulate"} }},
 	{"HW_CPU_X86_", strings.Fields("amd-sev amd-sev-es amd-sev-snp"), func(s *virt.Spec, word string) {
 		s.Firmware.UEFI, s.Encryption = true, &virt.MemoryEncryption{Model: word}

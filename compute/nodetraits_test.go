@@ -37,17 +37,3 @@ func TestProcessorTraits(t *testing.T) {
 		}
 	}
 }
-
-// TestAddressSpaceTraits: only guests that have the host's processor can have its address bits.
-func TestAddressSpaceTraits(t *testing.T) {
-	h := reportedHost()
-	for mode, want := range map[string]bool{"": false, "host-passthrough": true} {
-		all := traits(h, hostSize{}, guest.Options{CPUMode: mode})
-		if got := slices.Contains(all, "COMPUTE_ADDRESS_SPACE_PASSTHROUGH"); got != want {
-			t.Errorf("cpu_mode %q: passthrough is promised: %v", mode, got)
-		}
-		if !slices.Contains(all, "COMPUTE_ADDRESS_SPACE_EMULATED") {
-			t.Errorf("cpu_mode %q: emulated address bits are not promised", mode)
-		}
-	}
-}
