@@ -85,7 +85,7 @@ func (m *Manager) audit() {
 		m.log.Warn("audit: cannot compare", "error", err)
 		return
 	}
-	if err := m.settleOlder(m.base, in.servers); err != nil {
+	if err := m.settleOlder(m.base); err != nil {
 		m.log.Warn("audit: cannot settle the hardware of older servers", "error", err)
 	}
 	for _, v := range plan(in, m.opt.Policy) {

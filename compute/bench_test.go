@@ -13,6 +13,7 @@ import (
 	"compute-agent/compute"
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
+	"compute-agent/pci"
 	"compute-agent/store"
 	"compute-agent/virt"
 	"compute-agent/virt/fake"
@@ -24,7 +25,7 @@ const manyServers = 1000
 func BenchmarkRestart1000(b *testing.B) {
 	st, driver, disks := manyGuests(b)
 	for b.Loop() {
-		m := startOn(b, st, driver, disks)
+		m := startOn(b, st, driver, disks, compute.Capacity{})
 		if err := m.Close(context.Background()); err != nil {
 			b.Fatal(err)
 		}
@@ -34,7 +35,7 @@ func BenchmarkRestart1000(b *testing.B) {
 // BenchmarkList1000 lists 1,000 servers with all their details.
 func BenchmarkList1000(b *testing.B) {
 	st, driver, disks := manyGuests(b)
-	m := startOn(b, st, driver, disks)
+	m := startOn(b, st, driver, disks, compute.Capacity{})
 	defer func() { _ = m.Close(context.Background()) }()
 	for b.Loop() {
 		all, err := m.Servers(b.Context())
@@ -47,8 +48,26 @@ func BenchmarkList1000(b *testing.B) {
 // BenchmarkAudit500Pinned compares 500 pinned servers with their claims and their guests.
 func BenchmarkAudit500Pinned(b *testing.B) {
 	st, driver, disks := guestsOn(b, fake.Options{Cells: fake.Cells(8, fake.CellShape{Cores: 80, Threads: 2, MemoryMiB: 1 << 17})}, 500, pinnedPlace)
-	m := startOn(b, st, driver, disks)
+	auditEach(b, startOn(b, st, driver, disks, compute.Capacity{}), driver)
+}
+
+// BenchmarkAudit500PCI is the same where each server has a PCI device of its own.
+func BenchmarkAudit500PCI(b *testing.B) {
+	st, driver, disks := guestsOn(b, fake.Options{Cells: fake.Cells(8, fake.CellShape{Cores: 80, Threads: 2, MemoryMiB: 1 << 17})}, 500, func(i int) compute.Claim {
+		c := pinnedPlace(i)
+		c.PCI = []compute.ClaimedDevice{{Device: pci.Device{Address: pci.Address{Bus: 1 + i/256, Slot: i / 8 % 32, Function: i % 8},
+			VendorID: "10de", ProductID: "20b5", Type: pci.TypePCI}, Alias: "gpu", Managed: true}}
+		return c
+	})
+	auditEach(b, startOn(b, st, driver, disks, compute.Capacity{PCI: pciConfig(b)}), driver)
+}
+
+func auditEach(b *testing.B, m *compute.Manager, driver *fake.Driver) {
+	b.Helper()
 	defer func() { _ = m.Close(context.Background()) }()
+	if found := m.Differences(); len(found) > 0 {
+		b.Fatalf("%d differences: %s", len(found), found[0])
+	}
 	lists := driver.Hypervisor().Calls("Guests")
 	for b.Loop() {
 		m.Audit()
@@ -59,16 +78,16 @@ func BenchmarkAudit500Pinned(b *testing.B) {
 }
 
 // pinnedPlace pins guest i to one pCPU.
-func pinnedPlace(i int) *numa.Guest {
+func pinnedPlace(i int) compute.Claim {
 	const perCell = 63
 	cell := numa.GuestCell{ID: i / perCell, Dedicated: cpuset.Of(0), MemoryMiB: 64, CPUPolicy: numa.PolicyDedicated,
 		Pins: []numa.Pin{{VCPU: 0, PCPU: i/perCell*160 + i%perCell}}}
-	return &numa.Guest{Cells: []numa.GuestCell{cell}}
+	return compute.Claim{NUMA: &numa.Guest{Cells: []numa.GuestCell{cell}}}
 }
 
-func startOn(b *testing.B, st *store.Store, driver *fake.Driver, disks compute.Disks) *compute.Manager {
+func startOn(b *testing.B, st *store.Store, driver *fake.Driver, disks compute.Disks, c compute.Capacity) *compute.Manager {
 	b.Helper()
-	m, err := compute.New(compute.Options{Store: st, Driver: driver, Disks: disks})
+	m, err := compute.New(compute.Options{Store: st, Driver: driver, Disks: disks, Capacity: c})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -81,11 +100,11 @@ func startOn(b *testing.B, st *store.Store, driver *fake.Driver, disks compute.D
 // manyGuests is a store with servers that run, and a hypervisor with their guests.
 func manyGuests(b *testing.B) (*store.Store, *fake.Driver, compute.Disks) {
 	b.Helper()
-	return guestsOn(b, fake.Options{CPUs: manyServers}, manyServers, func(int) *numa.Guest { return nil })
+	return guestsOn(b, fake.Options{CPUs: manyServers}, manyServers, func(int) compute.Claim { return compute.Claim{} })
 }
 
-// guestsOn is the same on a host, each server with the place that place says.
-func guestsOn(b *testing.B, host fake.Options, n int, place func(i int) *numa.Guest) (*store.Store, *fake.Driver, compute.Disks) {
+// guestsOn is the same on a host, each server with the place and the devices that claim says.
+func guestsOn(b *testing.B, host fake.Options, n int, claim func(i int) compute.Claim) (*store.Store, *fake.Driver, compute.Disks) {
 	b.Helper()
 	dir := b.TempDir()
 	st, err := store.Open(filepath.Join(dir, "agent.db"))
@@ -102,6 +121,7 @@ func guestsOn(b *testing.B, host fake.Options, n int, place func(i int) *numa.Gu
 	if err != nil {
 		b.Fatal(err)
 	}
+	var devices []virt.HostPCI
 	err = st.Update(b.Context(), func(tx compute.Writer) error {
 		for i := range n {
 			s, err := tx.InsertServer(compute.Server{
@@ -113,7 +133,14 @@ func guestsOn(b *testing.B, host fake.Options, n int, place func(i int) *numa.Gu
 			}
 			spec := virt.Spec{ID: s.ID, Name: s.GuestName(), VirtType: "qemu", Arch: "x86_64", Machine: "pc", VCPUs: 1, MemoryMiB: 64,
 				CPU: virt.CPU{Mode: "none", Sockets: 1, Cores: 1, Threads: 1}}
-			err = errors.Join(tx.PutClaim(compute.Claim{ServerID: s.ID, VCPUs: 1, MemoryMiB: 64, NUMA: place(i)}),
+			c := claim(i)
+			c.ServerID, c.VCPUs, c.MemoryMiB = s.ID, 1, 64
+			for _, d := range c.PCI {
+				devices = append(devices, virt.HostPCI{Address: d.Address.String(), VendorID: d.VendorID, ProductID: d.ProductID, Node: -1})
+				spec.PCI = append(spec.PCI, virt.PCIDevice{Address: d.Address.String(), Managed: d.Managed})
+			}
+			driver.Hypervisor().SetPCI(devices...)
+			err = errors.Join(tx.PutClaim(c),
 				driver.Create(b.Context(), spec), driver.Start(b.Context(), s.ID))
 			if err != nil {
 				return err

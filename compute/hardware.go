@@ -148,11 +148,23 @@ func inLine(changes []guest.Change) string {
 }
 
 // settleOlder decides what the guests of servers keep that an older agent made, as Nova does at start. Such an agent did
-// not keep what it had chosen: it is what would be chosen now. A hypervisor that does not answer leaves it to the next
-// audit.
-func (m *Manager) settleOlder(ctx context.Context, servers []Server) error {
-	older := slices.DeleteFunc(slices.Clone(servers), func(s Server) bool { return s.Hardware != nil })
+// not keep what it had chosen: it is what would be chosen now. What cannot be settled, because the hypervisor does not
+// answer, is left to the next audit; when all is, there is nothing more to look for.
+func (m *Manager) settleOlder(ctx context.Context) error {
+	if m.isSettled() {
+		return nil
+	}
+	var servers []Server
+	err := m.store.View(ctx, func(tx Reader) (err error) {
+		servers, err = tx.Servers()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	older := slices.DeleteFunc(servers, func(s Server) bool { return s.Hardware != nil })
 	if len(older) == 0 {
+		m.allSettled()
 		return nil
 	}
 	on, err := m.machine()
@@ -166,7 +178,7 @@ func (m *Manager) settleOlder(ctx context.Context, servers []Server) error {
 			delete(settled, s.ID)
 		}
 	}
-	return m.store.Update(ctx, func(tx Writer) error {
+	err = m.store.Update(ctx, func(tx Writer) error {
 		for _, s := range older {
 			if err := m.putSettled(tx, s.ID, settled[s.ID]); err != nil {
 				return err
@@ -174,6 +186,22 @@ func (m *Manager) settleOlder(ctx context.Context, servers []Server) error {
 		}
 		return nil
 	})
+	if err == nil && len(settled) == len(older) {
+		m.allSettled()
+	}
+	return err
+}
+
+func (m *Manager) isSettled() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.settled
+}
+
+func (m *Manager) allSettled() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settled = true
 }
 
 func (m *Manager) putSettled(tx Writer, id string, hardware map[string]string) error {

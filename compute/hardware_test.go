@@ -246,7 +246,7 @@ func TestOlderServersAreSettledLater(t *testing.T) {
 	w.boot(nil)
 	id := w.create().ID
 	w.stop()
-	w.exec("UPDATE servers SET record = json_remove(record, '$.Hardware')")
+	w.exec(`UPDATE servers SET record = json_set(json_remove(record, '$.Hardware'), '$.Image.Properties', json('{"hw_cdrom_bus": "scsi"}'))`)
 	w.hv.LoseConnection()
 	w.boot(nil)
 	if s := w.await(id); s.Hardware != nil {
@@ -254,7 +254,7 @@ func TestOlderServersAreSettledLater(t *testing.T) {
 	}
 	w.hv.RestoreConnection()
 	s := w.until(id, func(s compute.Server) bool { return s.Hardware != nil })
-	if s.Hardware["hw_disk_bus"] != "virtio" {
+	if s.Hardware["hw_disk_bus"] != "virtio" || s.Hardware["hw_cdrom_bus"] != "scsi" {
 		t.Errorf("settled as %v", s.Hardware)
 	}
 }

@@ -117,6 +117,7 @@ type Manager struct {
 	lost    bool                // the hypervisor did not answer when it was last spoken to
 	unknown map[string]bool     // guests that were reported as unknown
 	told    map[difference]bool // of the last audit
+	settled bool                // no server is left whose hardware is not settled
 	// auditing says that an audit is asked for and has not begun.
 	auditing bool
 	audits   sync.Mutex // held by one

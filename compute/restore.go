@@ -118,7 +118,7 @@ func (m *Manager) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	if err := m.settleOlder(ctx, in.servers); err != nil {
+	if err := m.settleOlder(ctx); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	verdicts := plan(in, m.opt.Policy)
