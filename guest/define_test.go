@@ -358,7 +358,7 @@ func TestFeaturesAndClock(t *testing.T) {
 		"PMU":             {change("hw_pmu=yes"), virt.Features{VMCoreInfo: true, PMU: &yes}, virt.Clock{}},
 		"no PMU":          {change("hw:pmu=no"), virt.Features{VMCoreInfo: true, PMU: &no}, virt.Clock{}},
 		"HPET":            {change("hw_time_hpet=yes"), virt.Features{VMCoreInfo: true}, virt.Clock{HPET: true}},
-		"power":           {change("hw_emulation_architecture=ppc64le hw_time_hpet=yes"), virt.Features{}, virt.Clock{}},
+		"power":           {change("hw_emulation_architecture=ppc64le hw_time_hpet=yes"), virt.Features{}, virt.Clock{CatchUp: true}},
 		"no cache on kvm": {change("", with(func(o *Options) { o.TCGCacheMiB = 32 })), virt.Features{VMCoreInfo: true}, virt.Clock{}},
 		"IOMMU":           {change("hw_machine_type=q35 hw_viommu_model=virtio"), virt.Features{VMCoreInfo: true, IOAPIC: "qemu"}, virt.Clock{}},
 	} {

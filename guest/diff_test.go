@@ -115,6 +115,7 @@ var unnoticed = map[string][]string{
 	"how the host reaches a drive": {"Disks.Source.Network.Protocol", "Disks.Source.Network.Name", "Disks.Source.Network.Hosts.Host",
 		"Disks.Source.Network.Hosts.Port", "Disks.Source.Network.Auth.User", "Disks.Source.Network.Auth.Type", "Disks.Source.Network.Auth.UUID",
 		"Disks.Source.Network.Initiator", "Disks.Key.Format", "Disks.Key.Secret", "TPM.Secret"},
+	"how lost ticks reach it":         {"Clock.CatchUp"},
 	"how the host does a drive's I/O": {"IOThreads", "Disks.Cache", "Disks.IO", "Disks.Discard", "Disks.DetectZeroes"},
 	"limits": {"CPUTime.Shares", "CPUTime.Period", "CPUTime.Quota", "RNG.Bytes", "RNG.Period",
 		"Disks.Tune.TotalBytes", "Disks.Tune.ReadBytes", "Disks.Tune.WriteBytes", "Disks.Tune.TotalIOPS", "Disks.Tune.ReadIOPS", "Disks.Tune.WriteIOPS",

@@ -24,5 +24,5 @@ func (d *definition) features() {
 		f.IOAPIC = "qemu"
 	}
 	kvm := d.spec.VirtType == "kvm"
-	d.spec.Clock = virt.Clock{LocalTime: windows, HPET: d.hw.HPET && kvm && d.isX86(), HyperV: windows && kvm}
+	d.spec.Clock = virt.Clock{CatchUp: d.foreign() && d.r.Host.VirtType == "kvm", LocalTime: windows, HPET: d.hw.HPET && kvm && d.isX86(), HyperV: windows && kvm}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"strings"
 
@@ -88,7 +89,10 @@ func (f *domainForm) request() (guest.Request, error) {
 		Ports: q.ports(), PCI: q.pciDevices(), Mediated: q.mediated(), PMEM: q.nvdimms(),
 		Host: q.Host.host(conf), TPMSecret: string(q.Instance.SystemMetadata["vtpm_secret_uuid"]),
 	}
-	if err := checkMachine(&r); err != nil {
+	if !q.Host.sev {
+		maps.DeleteFunc(r.Flavor.ExtraSpecs, encrypts)
+	}
+	if err := checkMachine(&r, q.Host.sev); err != nil {
 		return r, err
 	}
 	s := conf.storage(q.Instance.UUID)

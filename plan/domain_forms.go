@@ -3,7 +3,9 @@ package plan
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
+	"strings"
 
 	"compute-agent/guest"
 	"compute-agent/numa"
@@ -43,18 +45,35 @@ type domainDerived struct {
 }
 
 type hardwareForm struct {
-	Nodes        int       `json:"cpu_nodes"`
-	Sockets      int       `json:"cpu_sockets"` // in each node
-	Cores        int       `json:"cpu_cores"`   // in each socket
-	Threads      int       `json:"cpu_threads"` // in each core
-	MemoryKiB    int       `json:"kB_mem"`
-	Pages        [][][]int `json:"mempages"` // by node: size in KiB and number
-	Libvirt      scalar    `json:"libvirt_version"`
-	QEMU         scalar    `json:"qemu_version"`
-	Arch         string    `json:"arch"`
-	UEFI         *bool     `json:"supports_uefi"`
-	SecureBoot   *bool     `json:"supports_secure_boot"`
-	Capabilities string    `json:"capabilities_xml"`
+	Nodes      int       `json:"cpu_nodes"`
+	Sockets    int       `json:"cpu_sockets"` // in each node
+	Cores      int       `json:"cpu_cores"`   // in each socket
+	Threads    int       `json:"cpu_threads"` // in each core
+	MemoryKiB  int       `json:"kB_mem"`
+	Pages      [][][]int `json:"mempages"` // by node: size in KiB and number
+	Libvirt    scalar    `json:"libvirt_version"`
+	QEMU       scalar    `json:"qemu_version"`
+	Arch       string    `json:"arch"`
+	UEFI       *bool     `json:"supports_uefi"`
+	SecureBoot *bool     `json:"supports_secure_boot"`
+
+	sev bool // memory can be encrypted
+}
+
+// UnmarshalJSON also finds whether the host can encrypt guests' memory, which any key about SEV says.
+func (h *hardwareForm) UnmarshalJSON(b []byte) error {
+	type plainForm hardwareForm
+	if err := json.Unmarshal(b, (*plainForm)(h)); err != nil {
+		return err
+	}
+	var all details
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	for key, value := range all {
+		h.sev = h.sev || (strings.Contains(key, "sev") || strings.Contains(key, "mem_encryption")) && value.yes()
+	}
+	return nil
 }
 
 type flavorForm struct {
@@ -118,10 +137,19 @@ func (q *domainInput) properties() map[string]string {
 	if q.Instance.VMMode != "" {
 		p["hw_vm_mode"] = q.Instance.VMMode
 	}
+	if !q.Host.sev {
+		maps.DeleteFunc(p, encrypts)
+	}
 	if no := q.Host.SecureBoot; no != nil && !*no && p["os_secure_boot"] == "optional" {
 		p["os_secure_boot"] = "disabled"
 	}
 	return p
+}
+
+// encrypts says whether a key asks for encrypted memory. Nova's driver passes over it on a host that has none: placement
+// has seen to it that such a server comes to another.
+func encrypts(key, _ string) bool {
+	return strings.HasPrefix(key, "hw_mem_encryption") || strings.HasPrefix(key, "hw:mem_encryption")
 }
 
 func (q *domainInput) server(name string) guest.Server {

@@ -102,6 +102,9 @@ func (h *hardwareForm) host(conf *reader) virt.Host {
 	}
 }
 
+// recordedSEV is the processor of Nova's own fixtures.
+var recordedSEV = virt.SEV{CBitPos: 47, ReducedPhysBits: 1, MaxGuests: 100, MaxESGuests: 15}
+
 // versionNumber is a dotted version, or a number already, as libvirt counts them.
 func versionNumber(version string) int {
 	if n, err := strconv.Atoi(version); err == nil {
@@ -164,10 +167,13 @@ var machineNames = regexp.MustCompile(`^(pc|q35|isapc|microvm|none|xenfv|xenpv|v
 	`(pc|pc-i440fx|pc-q35|virt|microvm)-(rhel)?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?|(pc-i440fx|pc-q35|virt|ubuntu)-(trusty|xenial|bionic|focal|jammy|noble|wily|zesty)(-v\d+)?(-hpb)?)$`)
 
 // checkMachine refuses machine types that the host does not have, or QEMU if the question does not tell of the host.
-func checkMachine(r *guest.Request) error {
+func checkMachine(r *guest.Request, sev bool) error {
 	arch, machine, err := r.Machine()
 	if err != nil {
 		return err
+	}
+	if sev {
+		r.Host.Capabilities = []virt.Capabilities{{Arch: arch, VirtType: r.Host.VirtType, Machine: machine, SEV: &recordedSEV}}
 	}
 	known := machineNames.MatchString(machine)
 	if len(r.Host.Machines) > 0 {

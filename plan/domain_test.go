@@ -21,8 +21,12 @@ type domainVector struct {
 	error  *Refusal
 }
 
+// readDomainVectors reads domain_xml, which was recorded for this project, and domain_more: further questions, one for each
+// value of each key that Nova's driver looks at, put to the unmodified code of both releases on the fixtures of its own
+// tests. Cases on which both die with an error of Python's are left out.
 func readDomainVectors(t *testing.T) (list []domainVector) {
-	for _, line := range readLines(t, "testdata/domain_xml.jsonl.gz") {
+	lines := slices.Concat(readLines(t, "testdata/domain_xml.jsonl.gz"), readLines(t, "testdata/domain_more.jsonl.gz"))
+	for _, line := range lines {
 		var v domainVector
 		if err := json.Unmarshal(line, &v); err != nil {
 			t.Fatal(err)
@@ -77,15 +81,17 @@ func TestDomainVectors(t *testing.T) {
 
 func (v *domainVector) check(t *testing.T, accepted []domaindiff.Accepted) (used []int) {
 	xml, err := Domain(v.Case)
-	if v.error != nil {
-		var refused *Refusal
-		if !errors.As(err, &refused) || refused.Class != v.error.Class {
-			t.Errorf("got %v, want %s", err, v.error.Class)
-		}
+	var refused *Refusal
+	switch {
+	case errors.As(err, &refused) && v.error != nil && refused.Class == v.error.Class:
 		return nil
+	case errors.As(err, &refused):
+		if i := domaindiff.RefusalOf(v.name, refused.Class, accepted); i >= 0 {
+			return []int{i}
+		}
 	}
-	if err != nil {
-		t.Error(err)
+	if err != nil || v.Zed+v.Master == "" {
+		t.Errorf("got %v, want %v", err, v.error)
 		return nil
 	}
 	if folder := os.Getenv("DOMAIN_VECTORS_OUT"); folder != "" {
@@ -94,11 +100,13 @@ func (v *domainVector) check(t *testing.T, accepted []domaindiff.Accepted) (used
 		}
 	}
 	got := parseDomain(t, xml)
-	nova := []domaindiff.Domain{parseDomain(t, v.Zed)}
-	if v.Master != "" {
-		nova = slices.Insert(nova, 0, parseDomain(t, v.Master))
+	var nova []domaindiff.Domain
+	for _, recorded := range []string{v.Master, v.Zed} {
+		if recorded != "" {
+			nova = append(nova, parseDomain(t, recorded))
+		}
 	}
-	differ, used := domaindiff.Judge(got, nova, accepted)
+	differ, used := domaindiff.Judge(v.name, got, nova, accepted)
 	for _, section := range differ {
 		t.Error(domaindiff.Describe(section, nova[0], got))
 	}

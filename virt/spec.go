@@ -158,6 +158,8 @@ type Clock struct {
 	LocalTime bool
 	// HPET is whether the guest has a high precision event timer (hw_time_hpet).
 	HPET bool
+	// CatchUp delays lost ticks of the PIT and catches up those of the RTC. Guests of KVM always have it.
+	CatchUp bool
 	// HyperV is Hyper-V's reference time source.
 	HyperV bool
 }

@@ -9,9 +9,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Accepted is a difference from Nova's domains that is meant: where Nova writes one element, this project writes
-// another.
+// Accepted is a difference from Nova that is meant: where Nova writes one element into a domain, this project writes
+// another, or refuses the guest.
 type Accepted struct {
+	// Cases are the names of the recorded ones that it holds for; none for all.
+	Cases []string `yaml:"cases"`
+	// Refused is the class of error with which this project refuses what Nova defines; the rest is then empty but Why.
+	Refused string `yaml:"refused"`
 	// Section is where it holds: features, devices/disk.
 	Section string `yaml:"section"`
 	// Nova and Ours are elements as XML, without what Parse takes for said. Nova is found at any depth of the section. Ours is empty where this project
@@ -44,8 +48,15 @@ func ReadAccepted(text []byte) ([]Accepted, error) {
 
 func (a *Accepted) parse() (err error) {
 	switch {
-	case a.Section == "" || a.Why == "":
-		return errors.New("section and why must be said")
+	case a.Why == "":
+		return errors.New("why must be said")
+	case a.Refused != "":
+		if len(a.Cases) == 0 || a.Section+a.Nova+a.Ours+a.In != "" {
+			return errors.New("a refusal is of named cases, and of no section")
+		}
+		return nil
+	case a.Section == "":
+		return errors.New("section must be said")
 	case a.Nova == "" && a.Ours == "":
 		return errors.New("neither nova nor ours")
 	case a.Nova != "" && a.In != "":
@@ -60,6 +71,16 @@ func (a *Accepted) parse() (err error) {
 		a.ours, err = ParseElement(a.Ours)
 	}
 	return err
+}
+
+// holds says whether the difference is accepted for a case.
+func (a *Accepted) holds(name string) bool {
+	return len(a.Cases) == 0 || slices.Contains(a.Cases, name)
+}
+
+// RefusalOf finds the accepted refusal of a case with an error's class; -1 for none.
+func RefusalOf(name, class string, list []Accepted) int {
+	return slices.IndexFunc(list, func(a Accepted) bool { return a.Refused == class && class != "" && a.holds(name) })
 }
 
 // apply makes of Nova's section what this project is to write, and says whether that is anything else.
@@ -92,15 +113,15 @@ func (a *Accepted) replace(list []*Element, changed *bool) []*Element {
 	return out
 }
 
-// Judge compares a domain with Nova's recorded ones, of which each is as right as the others, section by section. It
+// Judge compares a case's domain with Nova's recorded ones, of which each is as right as the others, section by section. It
 // gives the names of the sections that are like none of them, and the numbers of the accepted differences without which
 // there were more.
-func Judge(got Domain, nova []Domain, list []Accepted) (differ []string, used []int) {
+func Judge(named string, got Domain, nova []Domain, list []Accepted) (differ []string, used []int) {
 	for _, name := range sections(append(slices.Clone(nova), got)...) {
 		if equalsAny(name, got, nova) {
 			continue
 		}
-		uses, ok := equalsAccepted(name, got, nova, list)
+		uses, ok := equalsAccepted(named, name, got, nova, list)
 		if !ok {
 			differ = append(differ, name)
 		}
@@ -113,7 +134,7 @@ func equalsAny(name string, got Domain, nova []Domain) bool {
 	return slices.ContainsFunc(nova, func(n Domain) bool { return slices.Equal(texts(n[name]), texts(got[name])) })
 }
 
-func equalsAccepted(name string, got Domain, nova []Domain, list []Accepted) ([]int, bool) {
+func equalsAccepted(named, name string, got Domain, nova []Domain, list []Accepted) ([]int, bool) {
 	for _, n := range nova {
 		var section []*Element
 		for _, e := range n[name] {
@@ -121,7 +142,7 @@ func equalsAccepted(name string, got Domain, nova []Domain, list []Accepted) ([]
 		}
 		var used []int
 		for i := range list {
-			if list[i].Section != name {
+			if list[i].Section != name || !list[i].holds(named) {
 				continue
 			}
 			var changed bool

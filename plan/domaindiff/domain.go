@@ -58,7 +58,7 @@ func sections(domains ...Domain) []string {
 // path below the domain.
 var assumed = map[string]map[string]string{
 	"vcpu":                     {"placement": "static"},
-	"cpu":                      {"match": "exact"},
+	"cpu":                      {"match": "exact", "mode": "custom"},
 	"cpu/model":                {"fallback": "allow"},
 	"cpu/feature":              {"policy": "require"},
 	"memory":                   {"unit": "KiB"},

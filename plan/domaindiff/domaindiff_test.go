@@ -52,6 +52,8 @@ const acceptedList = `
 - {section: features, nova: '<smm><state>on</state></smm>', ours: '<smm state="on"/>', why: it is valid}
 - {section: devices/disk, in: disk, ours: '<driver type="raw"/>', why: it is stated}
 - {section: devices/rng, nova: '<rng/>', why: there is none}
+- {section: os, cases: [b], ours: '<boot/>', why: there is another}
+- {cases: [b, c], refused: Invalid, why: it is wrong}
 - {section: clock, ours: '<clock offset="utc"/>', why: there is one}
 `
 
@@ -67,12 +69,12 @@ func TestJudge(t *testing.T) {
 		differ []string
 		used   []int
 	}{
-		"accepted":              {`<domain><clock offset="utc"/><features><acpi/><smm state="on"/></features><devices><disk><target/><driver type="raw"/></disk></devices></domain>`, nil, []int{3, 1, 0}},
+		"accepted":              {`<domain><clock offset="utc"/><features><acpi/><smm state="on"/></features><devices><disk><target/><driver type="raw"/></disk></devices></domain>`, nil, []int{5, 1, 0}},
 		"of either":             {`<domain><iothreads>1</iothreads><devices><rng/></devices></domain>`, nil, nil},
 		"too much is like none": {`<domain><features><acpi/><smm state="on"/><pae/></features></domain>`, []string{"features"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			differ, used := Judge(parse(t, c.got), []Domain{old, newer}, list)
+			differ, used := Judge("a", parse(t, c.got), []Domain{old, newer}, list)
 			if !slices.Equal(differ, c.differ) || !slices.Equal(used, c.used) {
 				t.Errorf("%v differ, %v were used; want %v and %v", differ, used, c.differ, c.used)
 			}
@@ -80,9 +82,27 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestRefusalOf(t *testing.T) {
+	list, err := ReadAccepted([]byte(acceptedList))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[[2]string]int{{"c", "Invalid"}: 4, {"a", "Invalid"}: -1, {"b", "Other"}: -1, {"b", ""}: -1} {
+		if got := RefusalOf(name[0], name[1], list); got != want {
+			t.Errorf("%v: %d, want %d", name, got, want)
+		}
+	}
+	got := parse(t, `<domain><os><type/></os><boot/></domain>`)
+	if differ, _ := Judge("a", got, []Domain{parse(t, `<domain><os><type/></os></domain>`)}, list); len(differ) != 1 {
+		t.Errorf("%v differ", differ)
+	}
+}
+
 func TestReadAcceptedRefuses(t *testing.T) {
 	for _, text := range []string{
 		`- {section: os, nova: '<a/>'}`,
+		`- {refused: Invalid, why: because}`,
+		`- {refused: Invalid, cases: [a], section: os, why: because}`,
 		`- {nova: '<a/>', why: because}`,
 		`- {section: os, why: because}`,
 		`- {section: os, nova: '<a/>', in: b, why: because}`,

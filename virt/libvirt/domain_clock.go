@@ -6,7 +6,7 @@ import (
 	"compute-agent/virt"
 )
 
-// renderClock sets the timers of KVM as Nova does: lost ticks of the PIT are delayed and those of the
+// renderClock sets the timers of KVM's guests as Nova does: lost ticks of the PIT are delayed and those of the
 // RTC caught up, so that a guest that was not scheduled keeps time. The HPET, which is on by default, is
 // named in any case; only x86 has it.
 func renderClock(d *libvirtxml.Domain, s *virt.Spec) {
@@ -14,7 +14,7 @@ func renderClock(d *libvirtxml.Domain, s *virt.Spec) {
 	if s.Clock.LocalTime {
 		d.Clock.Offset = "localtime"
 	}
-	if s.VirtType != "kvm" {
+	if s.VirtType != "kvm" && !s.Clock.CatchUp {
 		return
 	}
 	d.Clock.Timer = []libvirtxml.DomainTimer{

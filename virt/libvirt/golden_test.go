@@ -164,6 +164,7 @@ var machineChanges = map[string]change{
 		s.Encryption = &virt.MemoryEncryption{Model: "amd-sev-snp", Policy: 0x30000}
 	}, lack: "Extra element launchSecurity in interleave"}, // later than libvirt 9.0
 	"aarch64": {to: func(s *virt.Spec) {
+		s.Clock.CatchUp = true
 		s.VirtType, s.Arch, s.Emulator, s.Machine = "qemu", "aarch64", "", "virt"
 		s.CPU = virt.CPU{Mode: "maximum", Sockets: 4, Cores: 1, Threads: 1}
 		s.Firmware.UEFI, s.IOMMU = true, &virt.IOMMU{Model: "smmuv3"}
