@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"compute-agent/compute"
 	"compute-agent/internal/golden"
 )
 
@@ -54,6 +55,40 @@ func TestActionInWrongState(t *testing.T) {
 	answer := s.want(409, request{as: bob, method: "POST", path: "/compute/v2.1/servers/" + id + "/action", body: `{"unpause": null}`})
 	if message := text(t, answer, "conflictingRequest", "message"); !strings.Contains(message, "active") {
 		t.Errorf("message %q does not name the state", message)
+	}
+}
+
+// A hard reboot that would change what the guest sees is a conflict that says what, until the request says that it may.
+func TestHardRebootWithOtherHardware(t *testing.T) {
+	s := newSite(t)
+	s.addFlavor("1")
+	id := s.addServer(bob, "web", s.addImage(admin, "tiny", "public"), "1")
+	s.must(s.store.Update(t.Context(), func(tx compute.Writer) error {
+		made, err := tx.Definition(id)
+		if err != nil {
+			return err
+		}
+		made.Machine = "pc-i440fx-2.0" // as if an agent had made it that did not settle the machine
+		return tx.PutDefinition(id, made)
+	}))
+	reboot := func(status int, how string) map[string]any {
+		t.Helper()
+		return s.want(status, request{as: bob, method: "POST", path: "/compute/v2.1/servers/" + id + "/action", body: `{"reboot": {` + how + `}}`})
+	}
+	message := text(t, reboot(409, `"type": "HARD"`), "conflictingRequest", "message")
+	for _, want := range []string{id, "machine: type pc-i440fx-2.0 -> pc-i440fx-7.2", `"accept_hardware_changes": true`} {
+		if !strings.Contains(message, want) {
+			t.Errorf("message %q does not say %q", message, want)
+		}
+	}
+	reboot(409, `"type": "Hard", "accept_hardware_changes": false`)
+	if message := text(t, reboot(400, `"type": "SOFT", "accept_hardware_changes": true`), "badRequest", "message"); !strings.Contains(message, "HARD") {
+		t.Errorf("message %q does not say what it goes with", message)
+	}
+	s.act(bob, id, `{"reboot": {"type": "HARD", "accept_hardware_changes": true}}`)
+	s.act(bob, id, `{"reboot": {"type": "HARD"}}`)
+	if got := s.show(bob, id, "")["status"]; got != "ACTIVE" {
+		t.Errorf("status %v", got)
 	}
 }
 

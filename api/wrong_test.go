@@ -89,6 +89,7 @@ var wrongRequests = []wrong{
 	{"no such action", post("/compute/v2.1/servers/SERVER/action", `{"explode": null}`)},
 	{"two actions", post("/compute/v2.1/servers/SERVER/action", `{"pause": null, "os-stop": null}`)},
 	{"reboot how", post("/compute/v2.1/servers/SERVER/action", `{"reboot": {"type": "GENTLE"}}`)},
+	{"hardware changes accepted by a word", post("/compute/v2.1/servers/SERVER/action", `{"reboot": {"type": "HARD", "accept_hardware_changes": "yes"}}`)},
 	{"console length", post("/compute/v2.1/servers/SERVER/action", `{"os-getConsoleOutput": {"length": "many"}}`)},
 	{"action in the wrong state", post("/compute/v2.1/servers/SERVER/action", `{"unpause": null}`)},
 	// Queries
