@@ -38,6 +38,34 @@ func TestDefineProperty(t *testing.T) {
 	})
 }
 
+// TestDefineOfAnything: no service's answer and no user's word makes Define panic or return a Spec that contradicts
+// itself.
+func TestDefineOfAnything(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := drawRequest(t)
+		text := func(label string) string {
+			return rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "<x/>", "vda", "sda", "virtio", "scsi", "cdrom", "/a", "ovs", "../..", "\x00"})).Draw(t, label)
+		}
+		r.Server.Title, r.Server.Name, r.Server.GuestName, r.Server.ID = text("title"), text("name"), text("guest name"), text("ID")
+		r.ConsoleLog, r.TPMSecret, r.Server.Kernel, r.Server.Initrd = text("log"), text("secret"), text("kernel"), text("initrd")
+		r.Drives = append(r.Drives, Drive{
+			Role: Role(text("role")), Target: text("target"), Bus: text("bus"), Kind: text("kind"), Boot: rapid.Int().Draw(t, "boot"),
+			Source: virt.Source{File: text("file"), Device: text("device")}, Format: text("format"), VolumeID: text("volume"), Serial: text("serial"),
+			IO: text("I/O"), Discard: text("discard"), SourceType: text("source type"),
+		})
+		r.Ports = append(r.Ports, Port{
+			ID: text("port"), MAC: text("MAC"), VNICType: text("VNIC type"), VIFType: text("VIF type"), Bridge: text("bridge"), Device: text("tap"),
+			MTU: rapid.Int().Draw(t, "MTU"), PCISlot: text("slot"), Details: PortDetails{Socket: text("socket"), VLAN: rapid.Int().Draw(t, "VLAN")},
+		})
+		r.Flavor.VCPUs, r.Flavor.MemoryMiB = rapid.IntRange(-1, 600).Draw(t, "any vCPUs"), rapid.Int().Draw(t, "any memory")
+		if spec, err := Define(r); err == nil {
+			if err := spec.Validate(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // drawRequest draws extra specs and properties out of the table of all of them, with right words and wrong ones.
 func drawRequest(t *rapid.T) Request {
 	r := plain()
