@@ -51,9 +51,7 @@ func (m *Manager) differences(in inventory) (found []difference, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for id, devices := range in.owners {
-		m.ledger.noteAllocated(id, devices)
-	}
+	m.ledger.noteAllocated(in.owners)
 	entries, b := m.ledger.claims(), m.ledger.balance()
 	found = append(found, compareGuests(in.guests, entries)...)
 	found = append(found, comparePlaces(b, entries)...)

@@ -266,28 +266,42 @@ func (l *ledger) move(from ClaimKey, to ClaimKind) {
 func (l *ledger) allocate(serverID string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := ClaimKey{serverID, ClaimOwn}
-	e, there := l.entries[key]
-	if !there || e.allocated || len(e.PCI) == 0 {
-		return
-	}
-	e.allocated = true
-	l.entries[key] = e
-	next := l.stock.Clone()
-	if next.Allocate(serverID, addressesOf(e.PCI)) == nil { // else another server has one: the audit tells of it
-		l.stock, l.version = newStock(next), l.version+1
-	}
+	l.noteGuests([]string{serverID})
 }
 
-// noteAllocated is allocate for a guest that was seen with devices, if they are all that its server claims.
-func (l *ledger) noteAllocated(serverID string, has []string) {
-	claim, _ := l.place(serverID)
-	for _, d := range claim.PCI {
-		if !slices.Contains(has, d.Address.String()) {
-			return
+// noteAllocated is allocate for guests that were seen with devices, where these are all that their servers claim.
+func (l *ledger) noteAllocated(owners map[string][]string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var ids []string
+	for id, has := range owners {
+		lacks := func(d ClaimedDevice) bool { return !slices.Contains(has, d.Address.String()) }
+		if !slices.ContainsFunc(l.entries[ClaimKey{id, ClaimOwn}].PCI, lacks) {
+			ids = append(ids, id)
 		}
 	}
-	l.allocate(serverID)
+	l.noteGuests(ids)
+}
+
+// noteGuests marks the devices of servers as allocated.
+func (l *ledger) noteGuests(ids []string) {
+	var next *pci.Inventory
+	for _, id := range ids {
+		key := ClaimKey{id, ClaimOwn}
+		e, there := l.entries[key]
+		if !there || e.allocated || len(e.PCI) == 0 {
+			continue
+		}
+		e.allocated = true
+		l.entries[key] = e
+		if next == nil {
+			next = l.stock.Clone()
+		}
+		_ = next.Allocate(id, addressesOf(e.PCI)) // another server has one: the audit tells of it
+	}
+	if next != nil {
+		l.stock, l.version = newStock(next), l.version+1
+	}
 }
 
 // balance is the ledger at one moment.

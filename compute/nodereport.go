@@ -146,9 +146,7 @@ func (c Capacity) ledgerOf(f NodeFacts) (*ledger, error) {
 	}
 	found, deviceErr := c.PCI.allowed(f.Devices)
 	l.show(found)
-	for id, has := range f.Owners {
-		l.noteAllocated(id, has)
-	}
+	l.noteAllocated(f.Owners)
 	return l, errors.Join(err, deviceErr)
 }
 
