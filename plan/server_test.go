@@ -175,6 +175,30 @@ func TestReadServerFileRefuses(t *testing.T) {
 	}
 }
 
+// known is what an agent knows.
+type known struct{ compute.Reader }
+
+func (known) Flavors() ([]compute.Flavor, error) {
+	return []compute.Flavor{{ID: "1", Name: "tiny"}, {ID: "2", Name: "small", VCPUs: 3}}, nil
+}
+
+func (known) Images() ([]compute.Image, error) {
+	return []compute.Image{{ID: "9f1e6f0a-6d9c-4d6c-8b0e-2f6a9a1c0009", Name: "cirros", DiskFormat: "raw"}}, nil
+}
+
+func TestServerFileNames(t *testing.T) {
+	for _, names := range []string{"{name: s, flavor: small, image: cirros}", "{name: s, flavor: 2, image: 9f1e6f0a-6d9c-4d6c-8b0e-2f6a9a1c0009}"} {
+		f, err := ReadServerFile(strings.NewReader(names))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := f.Proposal(known{})
+		if err != nil || p.Flavor.VCPUs != 3 || p.Image.DiskFormat != "raw" {
+			t.Errorf("%s: %+v, %v", names, p, err)
+		}
+	}
+}
+
 func TestCommandLine(t *testing.T) {
 	if got := commandLine([]string{"a", "b c", "it's", "", "x=1"}); got != `a 'b c' 'it'\''s' '' x=1` {
 		t.Error(got)
