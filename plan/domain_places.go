@@ -21,7 +21,12 @@ func (f *domainForm) places(r *guest.Request, conf *reader) (map[string]placeFor
 	if err != nil {
 		return nil, err
 	}
-	return placesOf(mapping, f.Input.Volumes), nil
+	places := placesOf(mapping, f.Input.Volumes)
+	if len(wanted.Ephemerals) == 1 && wanted.Ephemerals[0].Implied { // which has a name of its own
+		places["disk.local"] = places["disk.eph0"]
+		delete(places, "disk.eph0")
+	}
+	return places, nil
 }
 
 // wantedDrives is what the question asks for in package blockdev's words.

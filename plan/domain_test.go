@@ -79,6 +79,42 @@ func TestDomainVectors(t *testing.T) {
 	}
 }
 
+// TestDomainDecides takes away what the questions say has been decided before: where the drives are, on which cells the
+// guest is, its name. The same comes out, but for which of several CPUs that are as good as each other a vCPU is pinned
+// to, which is as a set is walked in Python.
+func TestDomainDecides(t *testing.T) {
+	compared := 0
+	for _, v := range readDomainVectors(t) {
+		told, err := Domain(v.Case)
+		if err != nil {
+			continue
+		}
+		var question map[string]json.RawMessage
+		if err := json.Unmarshal(v.Case, &question); err != nil {
+			t.Fatal(err)
+		}
+		delete(question, "derived")
+		rest, err := json.Marshal(question)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decided, err := Domain(rest)
+		if err != nil {
+			t.Errorf("%s: %v", v.name, err)
+			continue
+		}
+		for _, section := range domaindiff.Differences(parseDomain(t, told), parseDomain(t, decided)) {
+			if section != "cputune" {
+				t.Errorf("%s: %s", v.name, domaindiff.Describe(section, parseDomain(t, told), parseDomain(t, decided)))
+			}
+		}
+		compared++
+	}
+	if compared < 500 {
+		t.Errorf("%d questions were compared", compared)
+	}
+}
+
 func (v *domainVector) check(t *testing.T, accepted []domaindiff.Accepted) (used []int) {
 	xml, err := Domain(v.Case)
 	var refused *Refusal
