@@ -42,11 +42,13 @@ func Generate(s State) (RuleSet, error) {
 	for i := range s.Groups {
 		g.groups[s.Groups[i].ID] = &s.Groups[i]
 	}
+	guard := g.guard()
+	g.Ports = slices.DeleteFunc(g.Ports, func(p Port) bool { return g.closed[p.ID] })
 	out := RuleSet{
 		IPv4:  []Table{g.raw(IPv4), g.filter(IPv4)},
 		IPv6:  []Table{g.raw(IPv6), g.filter(IPv6)},
 		Sets:  g.sets(),
-		Guard: g.guard(),
+		Guard: guard,
 	}
 	return out, nil
 }

@@ -31,6 +31,9 @@ type State struct {
 	// (Neutron), and nothing guards what a guest sends (Nova left that to libvirt's nwfilter). For
 	// comparing; a host's own State has no use for it.
 	AsOpenStack bool
+
+	// closed are the IDs of ports that nothing passes, because what they ask for could not be loaded.
+	closed map[string]bool
 }
 
 // Profile is a way to make rules of groups.

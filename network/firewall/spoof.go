@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -72,24 +73,33 @@ func (g *generator) spoof(p *Port, e Ethertype) Chain {
 
 // guard is nft's part: per port whose traffic is filtered, frames pass only with a MAC of the port for their source, ARP and
 // neighbour advertisements only if they tell of the port's own addresses, and no frame with a VLAN tag or of PPPoE, which iptables does
-// not look into. It is in front of everything, what is for the host itself included.
+// not look into. It is in front of everything, what is for the host itself included. Nothing passes to or from a closed port.
 func (g *generator) guard() string {
-	var dispatch, chains strings.Builder
+	var from, to, chains strings.Builder
 	for i := range g.Ports {
 		p := &g.Ports[i]
-		if p.Unfiltered || g.AsOpenStack {
-			continue
+		switch {
+		case g.closed[p.ID]:
+			fmt.Fprintf(&from, "\t\tiifname \"%s\" drop\n", p.Device)
+			fmt.Fprintf(&to, "\t\toifname \"%s\" drop\n", p.Device)
+		case !p.Unfiltered && !g.AsOpenStack:
+			fmt.Fprintf(&from, "\t\tiifname \"%s\" goto port-%s\n", p.Device, p.Device)
+			writeGuard(&chains, p)
 		}
-		fmt.Fprintf(&dispatch, "\t\tiifname \"%s\" goto port-%s\n", p.Device, p.Device)
-		writeGuard(&chains, p)
 	}
-	if dispatch.Len() == 0 {
+	if from.Len() == 0 {
 		return ""
 	}
-	return "table bridge " + guardTable + " {\n" + chains.String() +
-		"\tchain prerouting {\n\t\ttype filter hook prerouting priority -300; policy accept;\n" + dispatch.String() + "\t}\n}\n"
+	hook := func(name string, rules fmt.Stringer) {
+		fmt.Fprintf(&chains, "\tchain %s {\n\t\ttype filter hook %s priority -300; policy accept;\n%s\t}\n", name, name, rules)
+	}
+	hook("prerouting", &from)
+	hook("postrouting", &to)
+	sum := sha256.Sum256([]byte(chains.String()))
+	return "table bridge " + guardTable + " {\n\tcomment \"" + hex.EncodeToString(sum[:8]) + "\"\n" + chains.String() + "}\n"
 }
 
+// guardTable is the name of nft's table. Its comment is a hash of what was loaded into it, which nft prints in its own way.
 const guardTable = "cagent"
 
 func writeGuard(w *strings.Builder, p *Port) {
