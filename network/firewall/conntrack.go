@@ -76,7 +76,7 @@ func Lost(before, after State) func(Flow) bool {
 		return nil
 	}
 	return func(f Flow) bool {
-		return old.concerns(f) && old.allows(f) && !(now.concernsAll(f, old) && now.allows(f))
+		return old.concerns(f) && old.allows(f) && (!now.concernsAll(f, old) || !now.allows(f))
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"compute-agent/network/firewall/eval"
+
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -188,4 +190,34 @@ func mac(n int) net.HardwareAddr {
 		panic("a MAC of " + strconv.Itoa(n))
 	}
 	return m
+}
+
+// sentTo sends a frame from the far end of a device and says whether another sends anything on: veth, bridge and routing are
+// passed in the sender's call.
+func (h *host) sentTo(to, from string, frame []byte) bool {
+	h.t.Helper()
+	before := h.sentBy(to)
+	_, err := unix.Write(h.probes[from].fd, frame)
+	h.must(err)
+	return h.sentBy(to) > before
+}
+
+func (h *host) sentBy(device string) uint64 {
+	h.t.Helper()
+	link, err := netlink.LinkByName(device)
+	h.must(err)
+	return link.Attrs().Statistics.TxPackets
+}
+
+// received sends a datagram from its PhysIn to a socket of the host and says whether it is there.
+func (h *host) received(p eval.Packet) bool {
+	h.t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	h.must(err)
+	defer func() { _ = unix.Close(fd) }()
+	h.must(unix.Bind(fd, &unix.SockaddrInet4{Port: int(p.DstPort), Addr: p.Dst.As4()}))
+	_, err = unix.Write(h.probes[p.PhysIn].fd, frameOf(p, h.bridge))
+	h.must(err)
+	_, _, err = unix.Recvfrom(fd, make([]byte, 2048), 0)
+	return err == nil
 }

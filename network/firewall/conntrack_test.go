@@ -1,0 +1,181 @@
+package firewall_test
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"compute-agent/network/firewall"
+	"compute-agent/network/firewall/eval"
+
+	"github.com/vishvananda/netlink"
+)
+
+func flow(from, to string, protocol uint8, dport uint16) firewall.Flow {
+	return firewall.Flow{Protocol: protocol, Src: endpoints[from].v4, Dst: endpoints[to].v4, SrcPort: 40000, DstPort: dport}
+}
+
+// TestLost: who loses its connection when something goes, and who does not.
+func TestLost(t *testing.T) {
+	flows := map[string]firewall.Flow{
+		"http from the uplink": flow(uplink, web, 6, 80), "ssh from admin": flow(admin, web, 6, 22), "dns out": flow(web, uplink, 17, 53),
+		"ping of web": flow(uplink, web, 1, 0), "what no rule allowed": flow(uplink, web, 6, 9999), "strangers": flow(uplink, uplink, 6, 80),
+		"admin out": flow(admin, uplink, 6, 4711), "to the open port": flow(uplink, open, 6, 1), "dns in": flow(admin, web, 17, 53),
+	}
+	without := func(id string) func(*firewall.State) {
+		return func(s *firewall.State) {
+			s.Groups[0].Rules = slices.DeleteFunc(s.Groups[0].Rules, func(r firewall.Rule) bool { return r.ID == id })
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*firewall.State)
+		want   []string
+	}{
+		"nothing":                    {func(*firewall.State) {}, nil},
+		"a rule":                     {without("http"), []string{"http from the uplink"}},
+		"the rule of a remote group": {without("ssh"), []string{"ssh from admin"}},
+		"an egress rule":             {without("dns-out"), []string{"dns out"}},
+		"ping":                       {without("ping"), []string{"ping of web"}},
+		"a member":                   {func(s *firewall.State) { s.Groups[1].Members = nil }, []string{"ssh from admin"}},
+		"a port": {func(s *firewall.State) { s.Ports = slices.Delete(s.Ports, 1, 2) },
+			[]string{"admin out", "dns in", "ssh from admin"}},
+		"an address":     {func(s *firewall.State) { s.Ports[2].FixedIPs = nil }, []string{"to the open port"}},
+		"a port's group": {func(s *firewall.State) { s.Ports[1].Groups = nil }, []string{"admin out", "dns in", "ssh from admin"}},
+		"a rule that another repeats": {func(s *firewall.State) {
+			s.Groups[0].Rules[0] = firewall.Rule{ID: "all", Direction: firewall.Ingress, Ethertype: firewall.IPv4, Protocol: "tcp"}
+		}, nil},
+		"a rule, and one comes": {func(s *firewall.State) {
+			without("http")(s)
+			s.Groups[0].Rules = append(s.Groups[0].Rules, firewall.Rule{ID: "new", Direction: firewall.Ingress, Ethertype: firewall.IPv4, Protocol: "gre"})
+		}, []string{"http from the uplink"}},
+		"the filter":                    {func(s *firewall.State) { s.Ports[0].Unfiltered = true }, nil},
+		"the unfiltered port's freedom": {func(s *firewall.State) { s.Ports[2].Unfiltered = false }, []string{"to the open port"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after := testState()
+			c.change(&after)
+			var got []string
+			if lost := firewall.Lost(testState(), after); lost != nil {
+				for name, f := range flows {
+					if lost(f) {
+						got = append(got, name)
+					}
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, c.want) {
+				t.Errorf("cut: %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestConnectionsAreCut: a connection that is under way passes until its rule goes, and another one goes on.
+func TestConnectionsAreCut(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v firewall.Variant) {
+		h, f := filteredHost(t, v)
+		answer := func(dport uint16, begin bool) bool {
+			p := eval.Packet{SrcMAC: endpoints[uplink].mac, Src: endpoints[uplink].v4, Dst: endpoints[web].v4, Protocol: 6, SrcPort: 50000, DstPort: dport}
+			back := eval.Packet{SrcMAC: endpoints[web].mac, Src: p.Dst, Dst: p.Src, Protocol: 6, SrcPort: dport, DstPort: 50000}
+			if begin && !h.passes(uplink, web, p.SrcMAC, endpoints[web].mac, frameOf(p, endpoints[web].mac)) {
+				t.Fatal("the connection does not begin")
+			}
+			flags := byte(tcpSYN | tcpACK)
+			if !begin {
+				flags = tcpACK
+			}
+			s := segment(back, flags, 7, 2)
+			return h.passes(web, uplink, back.SrcMAC, endpoints[uplink].mac, ethernet(endpoints[uplink].mac, back.SrcMAC, 0x0800, ipv4(back, 0, s), s))
+		}
+		if !answer(80, true) || !answer(1500, true) {
+			t.Fatal("answers do not pass")
+		}
+		s := testState()
+		s.Groups[0].Rules = s.Groups[0].Rules[1:] // http goes
+		apply(t, f, s)
+		if answer(80, false) {
+			t.Error("a connection goes on whose rule has gone")
+		}
+		if !answer(1500, false) {
+			t.Error("a connection was cut whose rule is there")
+		}
+		left, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(left, func(c *netlink.ConntrackFlow) bool { return c.Forward.DstPort == 1500 }) {
+			t.Errorf("the other connection is not tracked any more: %v", left)
+		}
+	})
+}
+
+// TestHostItself: what a guest sends to the host is its own, and what the host routes to a guest passes the guest's rules.
+func TestHostItself(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v firewall.Variant) {
+		h, _ := filteredHost(t, v)
+		h.connect("outside", false)
+		gateway, outside := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.9")
+		h.address(testBridge, "10.0.0.1/24")
+		h.address("outside", "192.0.2.1/24")
+		h.set("ipv4/ip_forward", "1")
+		h.neighbour(testBridge, endpoints[web].v4, endpoints[web].mac)
+		h.neighbour(testBridge, endpoints[admin].v4, endpoints[admin].mac)
+		link, err := netlink.LinkByName("outside")
+		h.must(err)
+		h.neighbour("outside", outside, mac(9))
+		for _, c := range []struct {
+			name  string
+			dst   string
+			dport uint16
+			want  bool
+		}{{"routed, by a rule", web, 80, true}, {"routed, by no rule", web, 81, false}, {"routed, no member", web, 22, false}, {"routed to a port without ingress rules", admin, 80, false}} {
+			p := eval.Packet{SrcMAC: mac(9), Src: outside, Dst: endpoints[c.dst].v4, Protocol: 6, SrcPort: 50000 + c.dport, DstPort: c.dport}
+			if got := h.sentTo(c.dst, "outside", frameOf(p, link.Attrs().HardwareAddr)); got != c.want {
+				t.Errorf("%s: passes: %v, want %v", c.name, got, c.want)
+			}
+		}
+		for _, c := range []struct {
+			name string
+			p    eval.Packet
+			want bool
+		}{
+			{"by a rule, to beyond the host", eval.Packet{SrcMAC: endpoints[web].mac, Src: endpoints[web].v4, Dst: outside, Protocol: 6, SrcPort: 51000, DstPort: 443}, true},
+			{"by no rule, to beyond the host", eval.Packet{SrcMAC: endpoints[web].mac, Src: endpoints[web].v4, Dst: outside, Protocol: 6, SrcPort: 51001, DstPort: 25}, false},
+			{"with a false address", eval.Packet{SrcMAC: endpoints[web].mac, Src: netip.MustParseAddr("10.0.0.42"), Dst: outside, Protocol: 6, SrcPort: 51002, DstPort: 443}, false},
+		} {
+			if got := h.sentTo("outside", web, frameOf(c.p, h.bridge)); got != c.want {
+				t.Errorf("%s: passes: %v, want %v", c.name, got, c.want)
+			}
+		}
+		rules := evaluator(t, v, "iptables")
+		for _, c := range []struct {
+			src   netip.Addr
+			dport uint16
+			want  bool
+		}{{endpoints[web].v4, 53, true}, {endpoints[web].v4, 54, false}, {netip.MustParseAddr("10.0.0.42"), 53, false}} {
+			p := eval.Packet{In: testBridge, PhysIn: web, SrcMAC: endpoints[web].mac, Src: c.src, Dst: gateway, Protocol: 17, SrcPort: 52000 + c.dport, DstPort: c.dport, State: eval.New}
+			if got := rules.Input(p).Accept; got != c.want {
+				t.Errorf("the evaluator: to the host itself, %s to port %d: %v, want %v", c.src, c.dport, got, c.want)
+			}
+			if got := h.received(p); got != c.want {
+				t.Errorf("to the host itself: %s to port %d: %v, want %v", c.src, c.dport, got, c.want)
+			}
+		}
+	})
+}
+
+func (h *host) address(device, cidr string) {
+	h.t.Helper()
+	link, err := netlink.LinkByName(device)
+	h.must(err)
+	a, err := netlink.ParseAddr(cidr)
+	h.must(err)
+	h.must(netlink.AddrAdd(link, a))
+}
+
+func (h *host) neighbour(device string, ip netip.Addr, mac []byte) {
+	h.t.Helper()
+	link, err := netlink.LinkByName(device)
+	h.must(err)
+	h.must(netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: mac}))
+}
