@@ -148,7 +148,7 @@ func inLine(changes []guest.Change) string {
 }
 
 // settleOlder decides what the guests of servers keep that an older agent made, as Nova does at start. Such an agent did
-// not keep what it had chosen: it is what would be chosen now. What cannot be settled, because the hypervisor does not
+// not keep what it had chosen: it is what would be chosen now, but for the machine type, which its guest has. What cannot be settled, because the hypervisor does not
 // answer, is left to the next audit; when all is, there is nothing more to look for.
 func (m *Manager) settleOlder(ctx context.Context) error {
 	if m.isSettled() {
@@ -173,10 +173,12 @@ func (m *Manager) settleOlder(ctx context.Context) error {
 	}
 	settled := map[string]map[string]string{}
 	for _, s := range older {
-		if settled[s.ID], err = on.settle(s); err != nil {
+		hardware, err := m.settleByGuest(on, s)
+		if err != nil {
 			m.logger(s.ID, "").Warn("cannot settle the hardware of a server that an older agent made", "error", err)
-			delete(settled, s.ID)
+			continue
 		}
+		settled[s.ID] = hardware
 	}
 	err = m.store.Update(ctx, func(tx Writer) error {
 		for _, s := range older {
@@ -202,6 +204,23 @@ func (m *Manager) allSettled() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.settled = true
+}
+
+// settleByGuest settles the hardware of a server whose guest, if there is one and the driver tells, has a machine type.
+func (m *Manager) settleByGuest(on machine, s Server) (map[string]string, error) {
+	if teller, can := m.driver.(virt.MachineTeller); can {
+		err := m.driverCall(func(ctx context.Context) error {
+			machine, err := teller.Machine(ctx, s.ID)
+			if err == nil {
+				s.Hardware = map[string]string{"hw_machine_type": machine}
+			}
+			return err
+		})
+		if ignoreNotFound(err) != nil {
+			return nil, err
+		}
+	}
+	return on.settle(s)
 }
 
 func (m *Manager) putSettled(tx Writer, id string, hardware map[string]string) error {

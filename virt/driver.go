@@ -127,3 +127,10 @@ type ConsoleLogger interface {
 	// hostile.
 	ConsoleLog(ctx context.Context, id string, limit int) ([]byte, error)
 }
+
+// MachineTeller is the ability to tell which machine a guest was made as.
+type MachineTeller interface {
+	// Machine returns the guest's machine type by its canonical name, which an upgrade of the hypervisor does not
+	// change: pc-i440fx-7.2 of a guest that was made as pc. ErrNotFound if there is none.
+	Machine(ctx context.Context, id string) (string, error)
+}

@@ -24,6 +24,7 @@ var (
 	_ virt.Driver        = (*Driver)(nil)
 	_ virt.Pauser        = (*Driver)(nil)
 	_ virt.ConsoleLogger = (*Driver)(nil)
+	_ virt.MachineTeller = (*Driver)(nil)
 	_ virt.PCILister     = (*Driver)(nil)
 )
 
@@ -165,7 +166,8 @@ func (d *Driver) create(spec virt.Spec, disks []diskSize) error {
 	if err := d.hv.lockDisks(spec); err != nil {
 		return err
 	}
-	g := &guest{spec: spec.Clone(), disks: disks, changed: make(chan struct{})}
+	machine := virt.Host{Machines: d.host.machineTypes()}.CanonicalMachine(spec.Arch, spec.Machine)
+	g := &guest{spec: spec.Clone(), machine: machine, disks: disks, changed: make(chan struct{})}
 	if err := g.print(""); err != nil {
 		return err
 	}

@@ -56,6 +56,10 @@ var methods = map[string]struct {
 	"Unpause": {virt.PowerPaused, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
 		return d.Unpause(ctx, s.ID)
 	}},
+	"Machine": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		_, err := d.Machine(ctx, s.ID)
+		return err
+	}},
 	"ConsoleLog": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
 		_, err := d.ConsoleLog(ctx, s.ID, 100)
 		return err

@@ -10,10 +10,11 @@ import (
 
 // guest is one guest; Hypervisor.mu guards it.
 type guest struct {
-	spec   virt.Spec
-	disks  []diskSize
-	state  virt.PowerState
-	reason string
+	spec    virt.Spec
+	machine string // canonical, of the hypervisor that made it
+	disks   []diskSize
+	state   virt.PowerState
+	reason  string
 	// transient: the definition was removed while it ran; it is gone when it stops.
 	transient bool
 	changed   chan struct{} // closed and replaced at each change of state

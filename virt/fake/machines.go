@@ -2,6 +2,7 @@ package fake
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 
 	"compute-agent/virt"
@@ -30,6 +31,15 @@ func (o Options) machineTypes() []virt.MachineType {
 		}
 	}
 	return list
+}
+
+// Machine implements virt.MachineTeller.
+func (d *Driver) Machine(ctx context.Context, id string) (machine string, err error) {
+	err = d.onGuest(ctx, "Machine", "read machine type", id, func(g *guest) error {
+		machine = g.machine
+		return nil
+	})
+	return machine, err
 }
 
 // versionsFrom are QEMU's from a major version on, as far as this hypervisor goes.

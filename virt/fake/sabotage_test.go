@@ -45,6 +45,7 @@ var defects = map[string]string{
 	"stopped guests are not listed":      "Guest/Guests_has_each_guest_once",
 	"stopped guests can be paused":       "Pause/ErrInvalidState",
 	"the log has no limit":               "ConsoleLog/returns_at_most_limit",
+	"machines go by their aliases":       "Machine/returns_the_guest's_machine_type",
 	"no word of pauses":                  "Events/Pause_sends_paused",
 	"events come twice":                  "Events/Stop_sends_stopped_once",
 	"streams outlive their context":      "Events/a_stream_is_closed_when_ctx_ends",
@@ -186,6 +187,14 @@ func (d crooked) Pause(ctx context.Context, id string) error {
 		return nil
 	}
 	return err
+}
+
+func (d crooked) Machine(ctx context.Context, id string) (string, error) {
+	if d.has("machines go by their aliases") {
+		s, err := d.Driver.Hypervisor().Spec(id)
+		return s.Machine, err
+	}
+	return d.Driver.Machine(ctx, id)
 }
 
 func (d crooked) ConsoleLog(ctx context.Context, id string, limit int) ([]byte, error) {

@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	lv "libvirt.org/go/libvirt"
-	"libvirt.org/go/libvirtxml"
 
 	"compute-agent/virt"
 )
@@ -43,13 +42,9 @@ func (d *Driver) ConsoleLog(ctx context.Context, id string, limit int) ([]byte, 
 }
 
 func consoleLogPath(dom *lv.Domain) (string, error) {
-	text, err := dom.GetXMLDesc(0)
+	domain, err := domainOf(dom)
 	if err != nil {
 		return "", err
-	}
-	var domain libvirtxml.Domain
-	if err := domain.Unmarshal(text); err != nil {
-		return "", fmt.Errorf("parse domain: %w", err)
 	}
 	if domain.Devices != nil {
 		for _, serial := range domain.Devices.Serials {

@@ -1,5 +1,5 @@
 // Package libvirt runs guests with libvirt and QEMU. It implements the contract of package virt, and of
-// its abilities Pauser, ConsoleLogger and PCILister.
+// its abilities Pauser, ConsoleLogger, MachineTeller and PCILister.
 //
 // Render makes the domain XML and is pure. Everything else goes through one connection, which session.go
 // opens, reconnect.go keeps, and call.go bounds: libvirt's calls know no context, so each runs in a

@@ -31,6 +31,9 @@ func (e *env) everyCall(ctx context.Context, id string, fresh virt.Spec) map[str
 	if c, ok := d.(virt.ConsoleLogger); ok {
 		_, errs["ConsoleLog"] = c.ConsoleLog(ctx, id, 100)
 	}
+	if m, ok := d.(virt.MachineTeller); ok {
+		_, errs["Machine"] = m.Machine(ctx, id)
+	}
 	return errs
 }
 

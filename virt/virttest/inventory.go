@@ -157,3 +157,37 @@ func consoleNone(e *env) {
 	_, err := e.console(s.ID, 100)
 	e.fails(err, virt.ErrUnsupported)
 }
+
+var machinePromises = group{"Machine", []promise{
+	{"returns the guest's machine type by its canonical name", machineCanonical, machines},
+	{"ErrNotFound if there is none", missingGuest(func(e *env, id string) error {
+		_, err := e.machine(id)
+		return err
+	}), machines},
+}}
+
+func (e *env) machine(id string) (string, error) {
+	return e.Driver.(virt.MachineTeller).Machine(e.within(), id)
+}
+
+func machineCanonical(e *env) {
+	host, err := e.Driver.Host(e.within())
+	e.ok(err)
+	s := e.spec()
+	for _, m := range host.Machines {
+		if m.Name == host.CanonicalMachine(s.Arch, s.Machine) && len(m.Aliases) > 0 {
+			s.Machine = m.Aliases[0]
+		}
+	}
+	e.create(s)
+	for _, stop := range []bool{false, true} {
+		if stop {
+			e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{}))
+		}
+		got, err := e.machine(s.ID)
+		e.ok(err)
+		if want := host.CanonicalMachine(s.Arch, s.Machine); got != want {
+			e.Errorf("the guest was made as %s and is %q, want %q", s.Machine, got, want)
+		}
+	}
+}

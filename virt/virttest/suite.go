@@ -68,6 +68,7 @@ const (
 	always       need = ""
 	pauser       need = "a virt.Pauser"
 	logger       need = "a virt.ConsoleLogger"
+	machines     need = "a virt.MachineTeller"
 	pciLister    need = "a virt.PCILister on a hypervisor that tells of PCI devices"
 	pciDevices   need = "PCI devices that guests can have"
 	bootable     need = "a guest with an operating system"
@@ -85,6 +86,9 @@ func (h Harness) met(n need) bool {
 		return ok
 	case logger:
 		_, ok := h.Driver.(virt.ConsoleLogger)
+		return ok
+	case machines:
+		_, ok := h.Driver.(virt.MachineTeller)
 		return ok
 	case pciLister:
 		lister, ok := h.Driver.(virt.PCILister)
@@ -115,7 +119,7 @@ func (h Harness) met(n need) bool {
 func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
 	var done tally
 	groups := []group{hostPromises, createPromises, textPromises, startPromises, stopPromises, destroyPromises,
-		guestPromises, pausePromises, consolePromises, eventPromises, outsidePromises, pciPromises, contextPromises,
+		guestPromises, pausePromises, consolePromises, machinePromises, eventPromises, outsidePromises, pciPromises, contextPromises,
 		closePromises, concurrencyPromises}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
