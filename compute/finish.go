@@ -165,7 +165,7 @@ func (w *work) settle(ctx context.Context, cause error) error {
 		}
 		s.Power = guest.State
 		to := observed[s.VM][guest.State].vm
-		if guest.State == virt.PowerNoState {
+		if guest.State == virt.PowerNoState || w.lostRun(guest.State, cause) {
 			to = w.proc.whenGone
 		}
 		if to == Error || s.VM == Error {
@@ -182,6 +182,12 @@ func (w *work) settle(ctx context.Context, cause error) error {
 		w.m.syncSoon(w.op.ServerID)
 	}
 	return cause
+}
+
+// lostRun says that a guest was ended to be made again, and was not. As in Nova that is an error, although the guest
+// is there: what it was made of does not run any more.
+func (w *work) lostRun(state virt.PowerState, cause error) bool {
+	return w.op.Kind == OpRebootHard && state == virt.PowerShutdown && !errors.Is(cause, errUntouched)
 }
 
 // look reads a guest's state; one that is not there is PowerNoState. False: the hypervisor does not

@@ -112,8 +112,8 @@ func (m *Manager) listOwners() (map[string][]string, error) {
 	return lister.PCIOwners(ctx)
 }
 
-// createGuest makes a server's guest, its vCPUs stopped, once the store knows what of. One with its ID that is there
-// already, from an attempt that was cut off, is made anew: its vCPUs were never started.
+// createGuest makes a server's guest, its vCPUs stopped, once the store knows what of. One that is there already is
+// ended and made again of that; its firmware's variables and its TPM's state stay.
 func (w *work) createGuest(ctx context.Context) error {
 	spec, claim, err := w.m.define(w.server)
 	if err != nil {
@@ -137,10 +137,7 @@ func (m *Manager) createFrom(ctx context.Context, spec virt.Spec) error {
 	if _, lookErr := m.driver.Guest(ctx, spec.ID); lookErr != nil {
 		return errors.Join(err, ignoreNotFound(lookErr)) // another guest has its name
 	}
-	if err := m.driver.Destroy(ctx, spec.ID); err != nil {
-		return err
-	}
-	return m.driver.Create(ctx, spec)
+	return m.driver.Remake(ctx, spec)
 }
 
 // orLost says in place of err that the pCPUs that a guest is pinned to are offline, or that a device of its has
@@ -177,14 +174,6 @@ func (w *work) startGuest(ctx context.Context) error {
 		return err
 	}
 	return w.m.driverCall(start)
-}
-
-// remakeGuest ends a server's guest, if there is one, and makes it again from the server's record.
-func (w *work) remakeGuest(ctx context.Context) error {
-	if err := w.m.destroyGuest(w.op.ServerID); err != nil {
-		return err
-	}
-	return w.createGuest(ctx)
 }
 
 func (m *Manager) destroyGuest(id string) error {

@@ -83,7 +83,7 @@ func doPause(ctx context.Context, w *work) error {
 	}
 	err = w.m.driverCall(func(ctx context.Context) error { return p.Pause(ctx, w.op.ServerID) })
 	if errors.Is(err, virt.ErrNotFound) || (errors.Is(err, virt.ErrInvalidState) && w.server.VM == Stopped) {
-		return w.remakeGuest(ctx)
+		return w.createGuest(ctx)
 	}
 	return err
 }

@@ -62,7 +62,7 @@ func doShutdown(ctx context.Context, w *work) error {
 		return err
 	}
 	w.log.Warn("soft reboot goes on as a hard one", "error", err)
-	return w.m.destroyGuest(w.op.ServerID)
+	return w.createGuest(ctx)
 }
 
 func doStartOrRemake(ctx context.Context, w *work) error {
@@ -71,7 +71,7 @@ func doStartOrRemake(ctx context.Context, w *work) error {
 		return err
 	}
 	w.log.Warn("soft reboot goes on as a hard one", "error", err)
-	if err := w.remakeGuest(ctx); err != nil {
+	if err := w.createGuest(ctx); err != nil {
 		return err
 	}
 	return w.startGuest(ctx)
@@ -100,7 +100,7 @@ func doEnd(ctx context.Context, w *work) error {
 	if err := w.m.checkRemake(ctx, w.server, args); err != nil {
 		return err
 	}
-	return doDestroy(ctx, w)
+	return w.m.stopGuest(ctx, w.op.ServerID, false)
 }
 
 func doDestroy(_ context.Context, w *work) error { return w.m.destroyGuest(w.op.ServerID) }

@@ -6,7 +6,8 @@
 // hypervisor holds every device and the guest costs memory, but no instruction of it has run.
 // Start runs it. Stop shuts it down and keeps its definition; Start runs it again. Destroy ends
 // it in whatever state it is and removes the definition; the guest is then unknown to the
-// driver, and Create may use the same ID again. Pause and Unpause, where a driver has them, stop
+// driver, and Create may use the same ID again. Remake is a Destroy and a Create that lose nothing which the hypervisor
+// keeps for the guest. Pause and Unpause, where a driver has them, stop
 // and run the vCPUs of a running guest.
 //
 //	          Create            Start             Stop
@@ -56,6 +57,12 @@ type Driver interface {
 	// calls for one ID exactly one succeeds, and the others do it no harm.
 	Create(ctx context.Context, spec Spec) error
 
+	// Remake ends the guest in whatever state it is and makes it again of another Spec, and leaves it as Create
+	// does. What the hypervisor itself keeps for a guest stays, which Destroy would remove: the variables of its UEFI
+	// firmware, the state of its TPM. Without a guest of that ID it is Create. The errors are those of Create, also
+	// ErrExists when another guest has the name; after one, what there was is still there: as it was, or stopped.
+	Remake(ctx context.Context, spec Spec) error
+
 	// Start runs the guest's vCPUs, whether it was just created, stopped, paused or crashed.
 	// Starting a running guest succeeds and changes nothing. ErrNotFound if there is none;
 	// ErrInvalidState if it is suspended to memory by its own operating system.
@@ -68,8 +75,8 @@ type Driver interface {
 	// succeeds. ErrNotFound if there is none.
 	Stop(ctx context.Context, id string, opt StopOptions) error
 
-	// Destroy ends the guest at once and removes its definition. Destroying a guest that is not
-	// there succeeds. Files that its Spec named stay.
+	// Destroy ends the guest at once and removes its definition, and what the hypervisor keeps for it: firmware
+	// variables, TPM state. Destroying a guest that is not there succeeds. Files that its Spec named stay.
 	Destroy(ctx context.Context, id string) error
 
 	// Guest returns one guest as it is now, with its use of resources. ErrNotFound if there is none.
@@ -87,7 +94,7 @@ type Driver interface {
 	// their place: it must list the guests again.
 	//
 	// What the methods above send for a guest: Create sends started, paused (its process runs, its
-	// vCPUs do not); Start sends resumed for a created or paused guest, and for a stopped one
+	// vCPUs do not); Remake sends stopped, if it was not, and then what Create sends; Start sends resumed for a created or paused guest, and for a stopped one
 	// started, which a resumed may precede; Stop sends stopped; Destroy sends stopped, if it was
 	// not, and undefined; Pause sends paused and Unpause resumed. What changes nothing sends nothing.
 	Events(ctx context.Context) <-chan Event

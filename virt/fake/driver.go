@@ -153,6 +153,40 @@ func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 	})
 }
 
+// Remake implements virt.Driver.
+func (d *Driver) Remake(ctx context.Context, spec virt.Spec) error {
+	return d.call(ctx, "Remake", "make guest again", spec.ID, func() error {
+		if err := spec.ValidateForCreate(); err != nil {
+			return err
+		}
+		disks, err := inspectFiles(spec)
+		if err != nil {
+			return err
+		}
+		return d.locked(ctx, func() error { return d.remake(spec, disks) })()
+	})
+}
+
+func (d *Driver) remake(spec virt.Spec, disks []diskSize) error {
+	if id, taken := d.hv.names[spec.Name]; taken && id != spec.ID {
+		return fmt.Errorf("%w: a guest named %s, with ID %s", virt.ErrExists, spec.Name, id)
+	}
+	old := d.hv.guests[spec.ID]
+	if old == nil {
+		return d.create(spec, disks)
+	}
+	old.transient = false
+	if old.state != virt.PowerShutdown {
+		d.hv.end(old, virt.EventStopped, "destroyed")
+	}
+	d.hv.remove(old)
+	err := d.create(spec, disks)
+	if err != nil {
+		d.hv.add(old)
+	}
+	return err
+}
+
 func (d *Driver) create(spec virt.Spec, disks []diskSize) error {
 	if err := d.hv.admit(spec); err != nil {
 		return err

@@ -33,6 +33,9 @@ var methods = map[string]struct {
 	"Create": {virt.PowerNoState, virt.PowerPaused, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
 		return d.Create(ctx, s)
 	}},
+	"Remake": {virt.PowerRunning, virt.PowerPaused, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.Remake(ctx, s)
+	}},
 	"Start": {virt.PowerPaused, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
 		return d.Start(ctx, s.ID)
 	}},

@@ -32,6 +32,8 @@ var defects = map[string]string{
 	"creating twice succeeds":            "Create/ErrExists_when_a_guest_with_the_same_ID",
 	"the later guest replaces the first": "Create/ErrExists_when_a_guest_with_the_same_ID",
 	"a failed Create leaves a guest":     "Create/after_any_error",
+	"remade guests are as they were":     "Remake/ends_the_guest",
+	"a failed Remake loses the guest":    "Remake/after_an_error",
 	"titles with markup are refused":     "Spec_texts/no_text",
 	"starting a running guest resets it": "Start/starting_a_running_guest",
 	"starting no guest succeeds":         "Start/ErrNotFound",
@@ -119,6 +121,17 @@ func (d crooked) Create(ctx context.Context, s virt.Spec) error {
 	case err != nil && d.has("a failed Create leaves a guest"):
 		s.Disks, s.Graphics, s.MemoryMiB = nil, nil, 64
 		_ = d.Driver.Create(ctx, s)
+	}
+	return err
+}
+
+func (d crooked) Remake(ctx context.Context, s virt.Spec) error {
+	if g, err := d.Guest(ctx, s.ID); err == nil && d.has("remade guests are as they were") {
+		s.MemoryMiB = g.MemoryMiB
+	}
+	err := d.Driver.Remake(ctx, s)
+	if err != nil && d.has("a failed Remake loses the guest") {
+		_ = d.Driver.Destroy(ctx, s.ID)
 	}
 	return err
 }

@@ -21,14 +21,8 @@ const undefineFlags = lv.DOMAIN_UNDEFINE_MANAGED_SAVE | lv.DOMAIN_UNDEFINE_SNAPS
 // Create implements virt.Driver.
 func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 	const op = "create guest"
-	if err := spec.ValidateForCreate(); err != nil {
-		return failure(op, spec.ID, err)
-	}
-	text, err := Render(spec)
+	text, err := prepare(&spec)
 	if err != nil {
-		return failure(op, spec.ID, err)
-	}
-	if err := checkFiles(&spec); err != nil {
 		return failure(op, spec.ID, err)
 	}
 	id, name := spec.ID, spec.Name
@@ -58,6 +52,17 @@ func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 		}
 		return virt.EventPaused, nil
 	})
+}
+
+// prepare is what of Create needs no hypervisor: it makes the definition of a Spec that can be one.
+func prepare(spec *virt.Spec) (text string, err error) {
+	if err := spec.ValidateForCreate(); err != nil {
+		return "", err
+	}
+	if text, err = Render(*spec); err != nil {
+		return "", err
+	}
+	return text, checkFiles(spec)
 }
 
 // checkAbsent fails with ErrExists when there is a domain with the ID or the name. Defining it would

@@ -19,6 +19,7 @@ func (e *env) everyCall(ctx context.Context, id string, fresh virt.Spec) map[str
 	errs := map[string]error{
 		"Host":    host,
 		"Create":  d.Create(ctx, fresh),
+		"Remake":  d.Remake(ctx, fresh),
 		"Start":   d.Start(ctx, id),
 		"Stop":    d.Stop(ctx, id, virt.StopOptions{}),
 		"Destroy": d.Destroy(ctx, id),

@@ -118,7 +118,7 @@ func (h Harness) met(n need) bool {
 // one subject are checked in parallel, as far as the -parallel flag allows.
 func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
 	var done tally
-	groups := []group{hostPromises, createPromises, textPromises, startPromises, stopPromises, destroyPromises,
+	groups := []group{hostPromises, createPromises, remakePromises, textPromises, startPromises, stopPromises, destroyPromises,
 		guestPromises, pausePromises, consolePromises, machinePromises, eventPromises, outsidePromises, pciPromises, contextPromises,
 		closePromises, concurrencyPromises}
 	for _, g := range groups {
