@@ -1,9 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"path"
 	"strings"
@@ -17,14 +17,15 @@ import (
 )
 
 // Domain answers how libvirt is to define a guest: from one question in Nova's form (what its libvirt driver is given, and
-// what has been decided of the guest before) the domain's XML. The paths in it are those of Nova's hosts. Its
-// error is a *Refusal when the guest cannot be defined.
-func Domain(question []byte) (string, error) {
+// what has been decided of the guest before) the domain's XML. The paths in it are those of Nova's hosts. libvirt's
+// capabilities, where they are not empty, say which machine types the host has. The error is a *Refusal when the guest
+// cannot be defined.
+func Domain(question []byte, capabilities string) (string, error) {
 	var f domainForm
 	if err := json.Unmarshal(question, &f); err != nil {
-		return "", fmt.Errorf("question: %w", err)
+		return "", &Refusal{Class: "Invalid", Message: "question: " + err.Error()}
 	}
-	request, err := f.request()
+	request, err := f.request(capabilities)
 	if err != nil {
 		return "", refusalOf(err)
 	}
@@ -79,7 +80,7 @@ func refusalOf(err error) error {
 }
 
 // request is the question in the words of package guest.
-func (f *domainForm) request() (guest.Request, error) {
+func (f *domainForm) request(capabilities string) (guest.Request, error) {
 	q := &f.Input
 	conf := &reader{options: q.Conf}
 	r := guest.Request{
@@ -91,6 +92,9 @@ func (f *domainForm) request() (guest.Request, error) {
 	}
 	if !q.Host.sev {
 		maps.DeleteFunc(r.Flavor.ExtraSpecs, encrypts)
+	}
+	if err := setMachines(&r.Host, cmp.Or(capabilities, f.Derived.Capabilities)); err != nil {
+		return r, err
 	}
 	if err := checkMachine(&r, q.Host.sev); err != nil {
 		return r, err

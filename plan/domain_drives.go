@@ -23,7 +23,7 @@ type placeForm struct {
 	Dev       string `json:"dev"`
 	Type      string `json:"type"`
 	Boot      scalar `json:"boot_index"`
-	Encrypted bool   `json:"encrypted"`
+	Encrypted scalar `json:"encrypted"`
 	Format    string `json:"encryption_format"`
 	Secret    string `json:"encryption_secret_uuid"`
 }
@@ -36,14 +36,14 @@ func (p placeForm) same(o placeForm) bool {
 type bdmForm struct {
 	Source      string          `json:"source_type"`
 	Destination string          `json:"destination_type"`
-	BootIndex   *int            `json:"boot_index"`
+	BootIndex   *count          `json:"boot_index"`
 	DeviceName  string          `json:"device_name"`
 	MountDevice string          `json:"mount_device"`
 	DeviceType  string          `json:"device_type"`
 	DiskBus     string          `json:"disk_bus"`
 	GuestFormat string          `json:"guest_format"`
 	VolumeID    string          `json:"volume_id"`
-	Size        int             `json:"volume_size"`
+	Size        count           `json:"volume_size"`
 	Connection  *connectionForm `json:"connection_info"`
 	Tag         string          `json:"tag"`
 	Secret      string          `json:"encryption_secret_uuid"`
@@ -53,21 +53,21 @@ type bdmForm struct {
 type connectionForm struct {
 	Driver      string       `json:"driver_volume_type"`
 	Serial      string       `json:"serial"`
-	Multiattach bool         `json:"multiattach"`
+	Multiattach scalar       `json:"multiattach"`
 	Data        volumeFields `json:"data"`
 }
 
 type volumeFields struct {
 	Path         string          `json:"device_path"`
 	Access       string          `json:"access_mode"`
-	Discard      bool            `json:"discard"`
+	Discard      scalar          `json:"discard"`
 	QoS          json.RawMessage `json:"qos_specs"`
 	Logical      scalar          `json:"logical_block_size"`
 	Physical     scalar          `json:"physical_block_size"`
 	Name         string          `json:"name"`
 	Hosts        []string        `json:"hosts"`
 	Ports        []scalar        `json:"ports"`
-	AuthEnabled  bool            `json:"auth_enabled"`
+	AuthEnabled  scalar          `json:"auth_enabled"`
 	AuthUser     string          `json:"auth_username"`
 	SecretType   string          `json:"secret_type"`
 	SecretUUID   string          `json:"secret_uuid"`
@@ -136,7 +136,7 @@ func (s *storage) own(name string, role guest.Role, p placeForm, images string) 
 	if images == "qcow2" {
 		d.Format = "qcow2"
 	}
-	if p.Encrypted && p.Format == "luks" {
+	if p.Encrypted.yes() && p.Format == "luks" {
 		d.Key = &virt.DiskKey{Format: p.Format, Secret: p.Secret}
 	}
 	return d
@@ -213,9 +213,9 @@ func (s *storage) volume(b *bdmForm, m map[string]placeForm) (guest.Drive, error
 		c = &connectionForm{}
 	}
 	d := guest.Drive{Role: guest.RoleVolume, Target: p.Dev, Bus: p.Bus, Kind: p.Type, Boot: p.Boot.number(), Format: "raw",
-		VolumeID: c.volumeID(), Serial: c.Serial, Shared: c.Multiattach, Unstated: true,
+		VolumeID: c.volumeID(), Serial: c.Serial, Shared: c.Multiattach.yes(), Unstated: true,
 		BlockIO: virt.BlockIO{Logical: c.Data.Logical.number(), Physical: c.Data.Physical.number()}}
-	if c.Data.Discard {
+	if c.Data.Discard.yes() {
 		d.Discard = "unmap"
 	}
 	if secret := firstOf(b.Secret, c.Data.SecretLibvir); secret != "" {
@@ -300,9 +300,9 @@ func (s *storage) network(c *connectionForm) *virt.NetworkSource {
 	}
 	secretType := firstOf(data.SecretType, "ceph")
 	switch {
-	case data.AuthEnabled && data.SecretUUID != "":
+	case data.AuthEnabled.yes() && data.SecretUUID != "":
 		n.Auth = &virt.SecretRef{User: data.AuthUser, Type: secretType, UUID: data.SecretUUID}
-	case data.AuthEnabled || s.rbdUUID != "":
+	case data.AuthEnabled.yes() || s.rbdUUID != "":
 		n.Auth = &virt.SecretRef{User: s.rbdUser, Type: secretType, UUID: s.rbdUUID}
 	}
 	return n
@@ -323,7 +323,7 @@ func tuneOf(raw json.RawMessage) (t virt.DiskTune, err error) {
 	} {
 		if value, set := specs[key]; set {
 			if *to, err = strconv.ParseUint(string(value), 10, 64); err != nil {
-				return t, &guest.Error{Class: "InvalidInput", Key: "qos_specs." + key, Value: string(value), Rule: "must be a whole number"}
+				return t, &guest.Error{Class: "InvalidInput", Key: "qos_specs." + key, Value: string(value), Rule: "must be a count number"}
 			}
 		}
 	}

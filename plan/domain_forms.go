@@ -79,17 +79,17 @@ func (h *hardwareForm) UnmarshalJSON(b []byte) error {
 type flavorForm struct {
 	ID          scalar            `json:"flavorid"`
 	Name        string            `json:"name"`
-	VCPUs       int               `json:"vcpus"`
-	MemoryMiB   int               `json:"memory_mb"`
-	RootGiB     int               `json:"root_gb"`
-	EphemeralGB int               `json:"ephemeral_gb"`
-	SwapMiB     int               `json:"swap"`
+	VCPUs       count             `json:"vcpus"`
+	MemoryMiB   count             `json:"memory_mb"`
+	RootGiB     count             `json:"root_gb"`
+	EphemeralGB count             `json:"ephemeral_gb"`
+	SwapMiB     count             `json:"swap"`
 	ExtraSpecs  map[string]scalar `json:"extra_specs"`
 }
 
 func (f *flavorForm) flavor() guest.Flavor {
-	return guest.Flavor{ID: string(f.ID), Name: f.Name, VCPUs: f.VCPUs, MemoryMiB: f.MemoryMiB, DiskGiB: f.RootGiB,
-		EphemeralGiB: f.EphemeralGB, SwapMiB: f.SwapMiB, ExtraSpecs: plain(f.ExtraSpecs)}
+	return guest.Flavor{ID: string(f.ID), Name: f.Name, VCPUs: int(f.VCPUs), MemoryMiB: int(f.MemoryMiB), DiskGiB: int(f.RootGiB),
+		EphemeralGiB: int(f.EphemeralGB), SwapMiB: int(f.SwapMiB), ExtraSpecs: plain(f.ExtraSpecs)}
 }
 
 type imageForm struct {

@@ -1,15 +1,19 @@
 package plan
 
 import (
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"libvirt.org/go/libvirtxml"
+
 	"compute-agent/guest"
 	"compute-agent/internal/cpuset"
 	"compute-agent/numa"
 	"compute-agent/virt"
+	"compute-agent/virt/libvirt"
 )
 
 func (r *reader) numa() numa.Config {
@@ -159,6 +163,19 @@ func (h *hardwareForm) machine() numa.Machine {
 		m.Nodes[n] = node
 	}
 	return m
+}
+
+// setMachines reads a host's machine types out of libvirt's capabilities.
+func setMachines(h *virt.Host, capabilities string) error {
+	if capabilities == "" {
+		return nil
+	}
+	var caps libvirtxml.Caps
+	if err := caps.Unmarshal(capabilities); err != nil {
+		return fmt.Errorf("capabilities: %w", err)
+	}
+	h.Machines = libvirt.Machines(&caps)
+	return nil
 }
 
 // machineNames are how QEMU names the machine types of x86 and Arm. A question may lack the host's capabilities, which

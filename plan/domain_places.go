@@ -48,7 +48,10 @@ func (f *domainForm) wantedDrives(r *guest.Request, conf *reader) (blockdev.Requ
 	}
 	for i := range q.Volumes {
 		b := &q.Volumes[i]
-		want := blockdev.Wanted{Name: cmp.Or(b.MountDevice, b.DeviceName), Bus: blockdev.Bus(b.DiskBus), Type: blockdev.Type(b.DeviceType), BootIndex: b.BootIndex}
+		want := blockdev.Wanted{Name: cmp.Or(b.MountDevice, b.DeviceName), Bus: blockdev.Bus(b.DiskBus), Type: blockdev.Type(b.DeviceType)}
+		if b.BootIndex != nil {
+			want.BootIndex = new(int(*b.BootIndex))
+		}
 		switch {
 		case b.isVolume():
 			w.Volumes = append(w.Volumes, want)

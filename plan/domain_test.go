@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"compute-agent/plan/domaindiff"
@@ -79,13 +80,34 @@ func TestDomainVectors(t *testing.T) {
 	}
 }
 
+// TestDomainMachines: the capabilities of a host say which machine types it has; without them a name of QEMU's form is
+// good.
+func TestDomainMachines(t *testing.T) {
+	const caps = `<capabilities><guest><os_type>hvm</os_type><arch name="x86_64"><machine>pc-q35-7.2</machine>` +
+		`<machine canonical="pc-q35-7.2">q35</machine><domain type="kvm"/></arch></guest></capabilities>`
+	for _, c := range []struct {
+		machine, capabilities string
+		ok                    bool
+	}{{"pc-q35-9.1", "", true}, {"pc-q35-9.1", caps, false}, {"pc-q35-7.2", caps, true}, {"q35", caps, true}, {"pc-foo-99", "", false}, {"q35", "<capabilities", false}} {
+		question := `{"input": {"flavor": {"vcpus": 1, "memory_mb": 64}, "host": {"qemu_version": "9.1.0", "libvirt_version": "10.9.0"},
+			"instance": {"uuid": "cb6d28b6-2f1a-4d2c-a2b3-1f0c6ae6a3f4", "id": 7}, "image": {"properties": {"hw_machine_type": "` + c.machine + `"}}}}`
+		xml, err := Domain([]byte(question), c.capabilities)
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.machine, err)
+		}
+		if c.ok && !strings.Contains(xml, "instance-00000007") {
+			t.Errorf("%s: %s", c.machine, xml)
+		}
+	}
+}
+
 // TestDomainDecides takes away what the questions say has been decided before: where the drives are, on which cells the
 // guest is, its name. The same comes out, but for which of several CPUs that are as good as each other a vCPU is pinned
 // to, which is as a set is walked in Python.
 func TestDomainDecides(t *testing.T) {
 	compared := 0
 	for _, v := range readDomainVectors(t) {
-		told, err := Domain(v.Case)
+		told, err := Domain(v.Case, "")
 		if err != nil {
 			continue
 		}
@@ -98,7 +120,7 @@ func TestDomainDecides(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		decided, err := Domain(rest)
+		decided, err := Domain(rest, "")
 		if err != nil {
 			t.Errorf("%s: %v", v.name, err)
 			continue
@@ -116,7 +138,7 @@ func TestDomainDecides(t *testing.T) {
 }
 
 func (v *domainVector) check(t *testing.T, accepted []domaindiff.Accepted) (used []int) {
-	xml, err := Domain(v.Case)
+	xml, err := Domain(v.Case, "")
 	var refused *Refusal
 	switch {
 	case errors.As(err, &refused) && v.error != nil && refused.Class == v.error.Class:

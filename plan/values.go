@@ -33,6 +33,27 @@ func (t *scalar) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// count is a whole number, in JSON or as text; null and what is empty are 0.
+type count int
+
+// UnmarshalJSON takes a number or a text of one.
+func (c *count) UnmarshalJSON(b []byte) error {
+	var s scalar
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	if s == "" {
+		*c = 0
+		return nil
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(s)))
+	if err != nil {
+		return fmt.Errorf("%q is not a whole number", string(s))
+	}
+	*c = count(n)
+	return nil
+}
+
 // yes reads oslo's words for true.
 func (t scalar) yes() bool {
 	switch strings.ToLower(strings.TrimSpace(string(t))) {

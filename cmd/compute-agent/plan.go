@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -44,30 +45,38 @@ func planLines(cmd *cobra.Command, answer func([]byte) ([]byte, error)) error {
 }
 
 func newPlanDomainCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "domain",
 		Short: "How libvirt is to define a guest: its XML, from what Nova's libvirt driver is given",
 		Long: "Reads one JSON object from standard input: a guest as Nova's libvirt driver is given it (conf, host, flavor, image,\n" +
 			"instance, network_info, block_device_mapping...), and what has been decided of it before. Writes the domain's XML, or,\n" +
 			"for a guest that cannot be defined, {\"error\": {\"class\", \"message\"}} with the name of Nova's exception.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			question, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxQuestion))
-			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			xml, err := plan.Domain(question)
-			var refused *plan.Refusal
-			if errors.As(err, &refused) {
-				_, _ = fmt.Fprintln(cmd.OutOrStdout(), refused.JSON()) // the exit code says it too
-			}
-			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), xml)
-			return err
-		},
 	}
+	file := cmd.Flags().String("capabilities", "", "libvirt's capabilities of the host, a `file`; without them any machine type of QEMU's is good")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var capabilities []byte
+		if *file != "" {
+			var err error
+			if capabilities, err = os.ReadFile(*file); err != nil {
+				return exitError{exitUsage, err}
+			}
+		}
+		question, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxQuestion))
+		if err != nil {
+			return exitError{exitFailed, err}
+		}
+		xml, err := plan.Domain(question, string(capabilities))
+		if refused, is := errors.AsType[*plan.Refusal](err); is {
+			_, _ = fmt.Fprintln(cmd.OutOrStdout(), refused.JSON()) // the exit code says it too
+		}
+		if err != nil {
+			return exitError{exitFailed, err}
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), xml)
+		return err
+	}
+	return cmd
 }
 
 // maxQuestion bounds what is read of one question, in bytes.

@@ -1,8 +1,6 @@
 package libvirt
 
 import (
-	"slices"
-
 	"libvirt.org/go/libvirtxml"
 
 	"compute-agent/virt"
@@ -11,8 +9,7 @@ import (
 // renderSCSI makes the controller of the SCSI drives. Without a model libvirt adds one that few guests have
 // a driver for.
 func renderSCSI(d *libvirtxml.Domain, s *virt.Spec) {
-	onSCSI := func(disk virt.Disk) bool { return disk.Bus == "scsi" }
-	if s.SCSI != "" && slices.ContainsFunc(s.Disks, onSCSI) {
+	if s.SCSI != "" { // also for drives that are attached later
 		addController(d, libvirtxml.DomainController{Type: "scsi", Index: new(uint(0)), Model: s.SCSI})
 	}
 }
