@@ -23,8 +23,8 @@ type domainVector struct {
 }
 
 // readDomainVectors reads domain_xml, which was recorded for this project, and domain_more: further questions, one for each
-// value of each key that Nova's driver looks at, put to the unmodified code of both releases on the fixtures of its own
-// tests. Cases on which both die with an error of Python's are left out.
+// value of each key that Nova's driver looks at and some combinations, put to the unmodified driver of both releases on the
+// fixtures of Nova's own tests. Cases on which both die with an error of Python's are left out.
 func readDomainVectors(t *testing.T) (list []domainVector) {
 	lines := slices.Concat(readLines(t, "testdata/domain_xml.jsonl.gz"), readLines(t, "testdata/domain_more.jsonl.gz"))
 	for _, line := range lines {
