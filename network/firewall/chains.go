@@ -38,7 +38,7 @@ func Generate(s State) (RuleSet, error) {
 		return RuleSet{}, err
 	}
 	s.Ports = slices.SortedFunc(slices.Values(s.Ports), func(a, b Port) int { return cmp.Compare(a.Device, b.Device) })
-	g := &generator{State: s, groups: make(map[string]*Group, len(s.Groups))}
+	g := &generator{State: s, groups: make(map[string]*Group, len(s.Groups)), matched: map[string][]matched{}}
 	for i := range s.Groups {
 		g.groups[s.Groups[i].ID] = &s.Groups[i]
 	}
@@ -55,7 +55,8 @@ func Generate(s State) (RuleSet, error) {
 
 type generator struct {
 	State
-	groups map[string]*Group
+	groups  map[string]*Group
+	matched map[string][]matched
 }
 
 // filter is the filter table of a family.
@@ -70,7 +71,7 @@ func (g *generator) filter(e Ethertype) Table {
 		t.Hooks = append(t.Hooks, Hook{"OUTPUT", "-j " + outputChain})
 		t.Chains = append(t.Chains, Chain{outputChain, []string{"-j " + inChain}}, g.provider(e))
 		if e == IPv4 {
-			discover := dhcpDiscover().jump("ACCEPT").String()
+			discover := dhcpDiscover + "-j ACCEPT"
 			forward.Rules, input.Rules = append(forward.Rules, discover), append(input.Rules, discover)
 		}
 	}
@@ -132,7 +133,7 @@ func (r routedTo) rule() string {
 	if r.bridge != "" {
 		b.words("-o", r.bridge)
 	}
-	return b.jump(r.target).String()
+	return b.match() + "-j " + r.target
 }
 
 // addresses are where a port may be reached. Under an empty list of fixed IPs it may be reached anywhere.
@@ -188,7 +189,7 @@ func notrack(p *Port, e Ethertype) []string {
 		if p.Bridge != "" {
 			r.words("-i", p.Bridge)
 		}
-		out = append(out, r.jump("CT --notrack").String())
+		out = append(out, r.match()+"-j CT --notrack")
 	}
 	return out
 }

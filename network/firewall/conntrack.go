@@ -56,22 +56,21 @@ func (f *Firewall) cut(s State) error {
 	if before == nil || f.connections == nil {
 		return nil
 	}
-	lost := Lost(*before, s)
-	if lost == nil {
-		return nil
-	}
 	for _, e := range []Ethertype{IPv4, IPv6} {
-		if _, err := f.connections.Cut(e, lost); err != nil {
-			return err
+		if lost := Lost(*before, s, e); lost != nil {
+			if _, err := f.connections.Cut(e, lost); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// Lost says of a connection whether before allowed it and after does not; it is nil if after takes nothing away. Both are valid.
+// Lost says of a connection of a family whether before allowed it and after does not; it is nil if after takes nothing away. Both are
+// valid.
 // Of ICMP the kernel tracks questions with answers, and tells no type: a connection is taken for an echo request's.
-func Lost(before, after State) func(Flow) bool {
-	old, now := newIndex(before), newIndex(after)
+func Lost(before, after State, e Ethertype) func(Flow) bool {
+	old, now := newIndex(before, e), newIndex(after, e)
 	if !old.losesTo(now) {
 		return nil
 	}
@@ -80,9 +79,10 @@ func Lost(before, after State) func(Flow) bool {
 	}
 }
 
-// index finds the ports of a State by their addresses.
+// index finds the ports of a State by their addresses of a family.
 type index struct {
 	State
+	family Ethertype
 	groups map[string]*Group
 	ports  map[place]*Port
 	wide   []*Port // with address pairs that are more than one address
@@ -93,8 +93,8 @@ type place struct {
 	addr netip.Addr
 }
 
-func newIndex(s State) *index {
-	x := &index{State: s, groups: map[string]*Group{}, ports: map[place]*Port{}}
+func newIndex(s State, e Ethertype) *index {
+	x := &index{State: s, family: e, groups: map[string]*Group{}, ports: make(map[place]*Port, len(s.Ports))}
 	for i := range s.Groups {
 		x.groups[s.Groups[i].ID] = &s.Groups[i]
 	}
@@ -103,13 +103,11 @@ func newIndex(s State) *index {
 		if s.closed[p.ID] {
 			continue
 		}
-		for _, e := range []Ethertype{IPv4, IPv6} {
-			for _, a := range p.addresses(e) {
-				if a.IsSingleIP() {
-					x.ports[place{p.Zone, a.Addr()}] = p
-				} else {
-					x.wide = append(x.wide, p)
-				}
+		for _, a := range p.addresses(e) {
+			if a.IsSingleIP() {
+				x.ports[place{p.Zone, a.Addr()}] = p
+			} else {
+				x.wide = append(x.wide, p)
 			}
 		}
 	}
@@ -243,7 +241,7 @@ func (x *index) losesTo(now *index) bool {
 	}
 	for id, g := range x.groups {
 		h := now.groups[id]
-		if h == nil || !sameRules(h.Rules, g.Rules) || !containsAll(h.Members, g.Members) {
+		if h == nil || !x.sameRules(h.Rules, g.Rules) || !x.sameMembers(h.Members, g.Members) {
 			return true
 		}
 	}
@@ -261,14 +259,27 @@ func containsAll[T comparable](have, all []T) bool {
 	return !slices.ContainsFunc(all, func(v T) bool { return !in[v] })
 }
 
-// sameRules says whether every rule of all is among have.
-func sameRules(have, all []Rule) bool {
+func (x *index) sameMembers(have, all []netip.Prefix) bool {
+	if slices.Equal(have, all) {
+		return true
+	}
+	in := make(map[netip.Prefix]bool, len(have))
+	for _, m := range have {
+		in[m] = true
+	}
+	return !slices.ContainsFunc(all, func(m netip.Prefix) bool { return x.family.of(m.Addr()) && !in[m] })
+}
+
+// sameRules says whether every rule of all, of the family, is among have.
+func (x *index) sameRules(have, all []Rule) bool {
 	if len(have) == len(all) && (len(have) == 0 || &have[0] == &all[0]) {
 		return true
 	}
 	in := make(map[string]bool, len(have))
 	for i := range have {
-		in[string(have[i].Direction)+have[i].match(nil).String()+string(have[i].Ethertype)] = true
+		if have[i].Ethertype == x.family {
+			in[string(have[i].Direction)+have[i].match()] = true
+		}
 	}
-	return !slices.ContainsFunc(all, func(r Rule) bool { return !in[string(r.Direction)+r.match(nil).String()+string(r.Ethertype)] })
+	return !slices.ContainsFunc(all, func(r Rule) bool { return r.Ethertype == x.family && !in[string(r.Direction)+r.match()] })
 }

@@ -55,7 +55,7 @@ func TestLost(t *testing.T) {
 			after := testState()
 			c.change(&after)
 			var got []string
-			if lost := firewall.Lost(testState(), after); lost != nil {
+			if lost := firewall.Lost(testState(), after, firewall.IPv4); lost != nil {
 				for name, f := range flows {
 					if lost(f) {
 						got = append(got, name)

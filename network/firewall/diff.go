@@ -12,8 +12,9 @@ import (
 // ever meets half a chain; iptables-restore makes all of a table's changes at once.
 func Changes(loaded, wanted Table) []string {
 	var fresh, edits []string
+	have, want := loaded.byName(), wanted.byName()
 	for _, c := range wanted.Chains {
-		if old := loaded.chain(c.Name); old != nil {
+		if old := have[c.Name]; old != nil {
 			edits = append(edits, editChain(c.Name, old.Rules, c.Rules)...)
 			continue
 		}
@@ -24,7 +25,7 @@ func Changes(loaded, wanted Table) []string {
 	lines = append(lines, hookChanges(loaded, wanted)...)
 	var gone []string
 	for _, c := range loaded.Chains {
-		if wanted.chain(c.Name) == nil {
+		if want[c.Name] == nil {
 			lines = append(lines, "-F "+c.Name)
 			gone = append(gone, "-X "+c.Name)
 		}

@@ -4,49 +4,46 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"net/netip"
 	"strings"
 )
+
+// What a guest may send whatever its groups say, before its address is looked at and after. Before it has an address it asks for one;
+// multicast listener reports and duplicate address detection come from none.
+var (
+	beforeSpoof = map[Ethertype][]fixed{
+		IPv4: {{dhcpDiscover, "dhcp", back}},
+		IPv6: {
+			{fromNobody + icmpv6(131), "discovery", back}, {fromNobody + icmpv6(135), "discovery", back},
+			{fromNobody + icmpv6(143), "discovery", back},
+		},
+	}
+	afterSpoof = map[Ethertype][]fixed{
+		IPv4: {{udp(68, 67), "dhcp", back}, {udp(67, 68), "no dhcp server", drop}},
+		IPv6: {
+			{icmpv6(134), "no router", drop}, {"-p ipv6-icmp ", "discovery", back},
+			{udp(546, 547), "dhcp", back}, {udp(547, 546), "no dhcp server", drop},
+		},
+	}
+)
+
+const fromNobody = "-s ::/128 -d ff02::/16 "
 
 // egress are the chains of what a port sends, nil for one that may send anything. RETURN lets a packet go on to whom it is for.
 func (g *generator) egress(p *Port, e Ethertype) []Chain {
 	if p.Unfiltered || g.Profile == ProfileNova && g.AsOpenStack {
 		return nil
 	}
-	out := Chain{Name: egressPrefix + p.Device}
-	add := func(r *rule, why, target string) {
-		out.Rules = append(out.Rules, r.comment(p.ID, why).jump(target).String())
-	}
-	// Before it has an address a guest asks for one.
-	if e == IPv4 {
-		add(dhcpDiscover(), "dhcp", "RETURN")
-	} else {
-		// Multicast listener reports and duplicate address detection come from no address.
-		for _, kind := range []uint8{131, 135, 143} {
-			r := new(rule).prefix("-s", single(netip.IPv6Unspecified())).prefix("-d", netip.MustParsePrefix("ff02::/16"))
-			add(r.protocol(protoICMPv6).icmp(protoICMPv6, &kind, nil), "discovery", "RETURN")
-		}
-	}
+	out := Chain{egressPrefix + p.Device, lines(p.ID, beforeSpoof[e]...)}
 	chains := []Chain{}
 	if spoof := g.spoof(p, e); spoof.Rules != nil {
 		chains = append(chains, spoof)
 		out.Rules = append(out.Rules, "-j "+spoof.Name)
 	}
-	if e == IPv4 {
-		add(new(rule).protocol(protoUDP).ports(protoUDP, one(68), one(67)), "dhcp", "RETURN")
-		add(new(rule).protocol(protoUDP).ports(protoUDP, one(67), one(68)), "no dhcp server", "DROP")
-	} else {
-		add(icmpv6(134), "no router", "DROP")
-		if g.Profile == ProfileNeutron {
-			add(new(rule).protocol(protoICMPv6), "discovery", "RETURN")
-		}
-		add(new(rule).protocol(protoUDP).ports(protoUDP, one(546), one(547)), "dhcp", "RETURN")
-		add(new(rule).protocol(protoUDP).ports(protoUDP, one(547), one(546)), "no dhcp server", "DROP")
-	}
+	out.Rules = append(out.Rules, lines(p.ID, afterSpoof[e]...)...)
 	if g.Profile == ProfileNeutron {
-		add(new(rule).words(established), "established", "RETURN")
-		out.Rules = append(out.Rules, g.groupRules(p, Egress, e, "RETURN")...)
-		out.Rules = append(out.Rules, ending(p)...)
+		out.Rules = append(out.Rules, line(establishedOnes, p.ID, "established", back))
+		out.Rules = append(out.Rules, g.groupRules(p, Egress, e, back)...)
+		out.Rules = append(out.Rules, lines(p.ID, ending...)...)
 	}
 	return append(chains, out)
 }
@@ -65,9 +62,9 @@ func (g *generator) spoof(p *Port, e Ethertype) Chain {
 		}
 	}
 	for _, a := range pairs {
-		c.Rules = append(c.Rules, new(rule).prefix("-s", a.prefix).mac(a.mac).comment(p.ID, "address").jump("RETURN").String())
+		c.Rules = append(c.Rules, line(new(rule).prefix("-s", a.prefix).mac(a.mac).match(), p.ID, "address", back))
 	}
-	c.Rules = append(c.Rules, new(rule).comment(p.ID, "not its address").jump("DROP").String())
+	c.Rules = append(c.Rules, line("", p.ID, "not its address", drop))
 	return c
 }
 

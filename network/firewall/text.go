@@ -33,13 +33,12 @@ type Chain struct {
 	Rules []string
 }
 
-func (t *Table) chain(name string) *Chain {
+func (t *Table) byName() map[string]*Chain {
+	out := make(map[string]*Chain, len(t.Chains))
 	for i := range t.Chains {
-		if t.Chains[i].Name == name {
-			return &t.Chains[i]
-		}
+		out[t.Chains[i].Name] = &t.Chains[i]
 	}
-	return nil
+	return out
 }
 
 // rule writes one rule, its parts in the order in which iptables-save prints them.
@@ -75,14 +74,13 @@ func (r *rule) protocol(n uint8) *rule {
 
 func (r *rule) mac(mac net.HardwareAddr) *rule { return r.words("-m mac --mac-source", mac.String()) }
 
-// comment says whose rule it is. Port and rule IDs hold no character that would need more than quotes.
-func (r *rule) comment(port, why string) *rule {
-	return r.words(`-m comment --comment "port`, port, why+`"`)
+// match is what has been written, ready to be followed by a comment or a target.
+func (r *rule) match() string {
+	if len(r.b) == 0 {
+		return ""
+	}
+	return string(append(r.b, ' '))
 }
-
-func (r *rule) jump(target string) *rule { return r.words("-j", target) }
-
-func (r *rule) String() string { return string(r.b) }
 
 // ports writes source and destination ports of a protocol that has them.
 func (r *rule) ports(protocol uint8, source, destination *PortRange) *rule {
