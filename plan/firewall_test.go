@@ -192,7 +192,7 @@ func trials(s firewall.State, e firewall.Ethertype) (out []trial) {
 func exchange(s firewall.State, p *firewall.Port, e firewall.Ethertype, remote netip.Addr, l layer4, state eval.State) (out []trial) {
 	base := eval.Packet{In: bridge, Out: bridge, Protocol: l.protocol, SrcPort: l.sport, DstPort: l.dport, ICMPType: l.kind, ICMPCode: l.code, State: state}
 	other := deviceOf(s, remote)
-	for _, own := range owns(s, p, e) {
+	for _, own := range sources(s, p, e) {
 		in := base
 		in.Src, in.Dst, in.SrcMAC, in.PhysIn, in.PhysOut = remote, own.ip, strangerMAC, other, p.Device
 		if o := portOf(s, other); o != nil {
@@ -233,8 +233,8 @@ type ownAddress struct {
 	mac net.HardwareAddr
 }
 
-// owns are the addresses that a port has, and such as it does not have.
-func owns(s firewall.State, p *firewall.Port, e firewall.Ethertype) []ownAddress {
+// sources are the addresses that a port has, and such as it does not have.
+func sources(s firewall.State, p *firewall.Port, e firewall.Ethertype) []ownAddress {
 	var out []ownAddress
 	add := func(a string, mac net.HardwareAddr) { out = append(out, ownAddress{netip.MustParseAddr(a), mac}) }
 	for _, ip := range p.FixedIPs {

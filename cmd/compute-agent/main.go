@@ -70,7 +70,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServeCommand(), newConfigCommand(), newDoctorCommand(), newVersionCommand(),
-		newResetPasswordCommand(), newPlanCommand(), newNodeCommand(), newServerCommand())
+		newResetPasswordCommand(), newPlanCommand(), newNodeCommand(), newFirewallCommand(), newServerCommand())
 	return root
 }
 

@@ -201,8 +201,8 @@ func TestChangeIsSmall(t *testing.T) {
 		if diff := cmp.Diff(want, r.ran); diff != "" {
 			t.Errorf("(-want +ran):\n%s", diff)
 		}
-		if n := countOf(t, "iptables-"+string(v), "port-tapweb rule http\""); n != "1" {
-			t.Errorf("the rule that counted one packet says %s", n)
+		if n := countOf(t, f, "port-tapweb rule http\""); n != 1 {
+			t.Errorf("the rule that counted one packet says %d", n)
 		}
 	})
 }

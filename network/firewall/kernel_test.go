@@ -339,15 +339,18 @@ func fragments(p eval.Packet, dst net.HardwareAddr) (first, second []byte) {
 	return first, second
 }
 
-// countOf is a rule's counter of packets.
-func countOf(t testing.TB, program, has string) string {
+// countOf is how many packets a rule has matched.
+func countOf(t testing.TB, f *firewall.Firewall, has string) uint64 {
 	t.Helper()
-	for line := range strings.Lines(output(t, program+"-save", "-c")) {
-		if strings.Contains(line, has) {
-			count, _, _ := strings.Cut(line, ":")
-			return strings.TrimPrefix(count, "[")
+	counters, err := f.Counters(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range counters {
+		if strings.Contains(c.Rule, has) {
+			return c.Packets
 		}
 	}
 	t.Fatalf("no rule has %q", has)
-	return ""
+	return 0
 }

@@ -133,7 +133,8 @@ func (c *compiler) target() {
 	switch t {
 	case "CT":
 		c.rule.options, c.rest = c.rest, nil
-		if len(c.rule.options) == 0 || c.rule.options[0] == "--zone" && len(c.rule.options) != 2 {
+		words := strings.Join(c.rule.options, " ")
+		if words != "--notrack" && (!strings.HasPrefix(words, "--zone ") || len(c.rule.options) != 2) {
 			c.fail(fmt.Errorf("CT: --zone or --notrack is wanted"))
 		}
 	case "REJECT", "LOG", "NFLOG":

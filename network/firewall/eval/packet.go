@@ -39,9 +39,10 @@ const (
 
 // Step is a rule that matched.
 type Step struct {
-	Table, Chain string
-	Number       int    // in its chain, from 1; 0 for the policy of a built-in chain
-	Rule         string // as in the text that was read, after the chain's name
+	Table  string `json:"table"`
+	Chain  string `json:"chain"`
+	Number int    `json:"number"` // in its chain, from 1; 0 for the policy of a built-in chain
+	Rule   string `json:"rule"`   // as in the text that was read, after the chain's name
 }
 
 // Verdict is what becomes of a packet.
