@@ -29,8 +29,6 @@ type Firewall struct {
 
 	mu     sync.Mutex
 	loaded *RuleSet // nil when it has to be read
-	guard  string   // the text that nft was given last, and
-	listed string   // its own words for it
 	state  *State   // what was applied last; nil at the start
 }
 
@@ -202,16 +200,7 @@ func (f *Firewall) restore(ctx context.Context, program string, lines []string, 
 func (f *Firewall) loadGuard(ctx context.Context, guard string) error {
 	// One transaction: the table is made anew, and there is no moment without it.
 	text := "add table bridge " + guardTable + "\ndelete table bridge " + guardTable + "\n" + guard
-	if err := f.restore(ctx, "nft", []string{text}, "-f", "-"); err != nil {
-		return err
-	}
-	f.guard, f.listed = guard, ""
-	if guard == "" {
-		return nil
-	}
-	var err error
-	f.listed, err = f.listGuard(ctx)
-	return err
+	return f.restore(ctx, "nft", []string{text}, "-f", "-")
 }
 
 func (f *Firewall) listGuard(ctx context.Context) (string, error) {
@@ -250,19 +239,16 @@ func (f *Firewall) read(ctx context.Context, wanted RuleSet) error {
 		return fmt.Errorf("firewall: %w", err)
 	}
 	r.Guard = guard
-	if f.sameGuard(guard, wanted.Guard) {
+	if sameGuard(guard, wanted.Guard) {
 		r.Guard = wanted.Guard
 	}
 	f.loaded = &r
 	return nil
 }
 
-// sameGuard says whether what nft lists is the text: by its words when the text was loaded, else by the hash in its comment and
-// the number of its lines.
-func (f *Firewall) sameGuard(listed, text string) bool {
-	if f.listed != "" && f.guard == text {
-		return listed == f.listed
-	}
+// sameGuard says whether what nft lists is the text: by the hash in its comment and the number of its lines, since nft has words of
+// its own.
+func sameGuard(listed, text string) bool {
 	_, hash, _ := strings.Cut(text, "comment ")
 	hash, _, _ = strings.Cut(hash, "\n")
 	return hash != "" && strings.Contains(listed, "comment "+hash+"\n") && countLines(listed) == countLines(text)

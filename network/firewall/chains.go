@@ -95,58 +95,69 @@ func (g *generator) filter(e Ethertype) Table {
 }
 
 // in finds the port that a packet is for: by its device when it is bridged, by address when the host routes it there, which
-// iptables then does not know the device of.
+// iptables then does not know the device of. Who has an address comes before those who may use it too, so that nobody gets
+// another's traffic past the other's rules.
 func (g *generator) in(e Ethertype) Chain {
 	c := Chain{Name: inChain}
-	var routed []routedTo
+	var fixed, extra []string
 	for i := range g.Ports {
 		p := &g.Ports[i]
 		target := ingressPrefix + p.Device
 		if p.Unfiltered {
-			target = "ACCEPT"
+			target = accept
 		}
 		if g.Profile != ProfileNova || !g.AsOpenStack { // Nova looks at addresses alone
 			c.Rules = append(c.Rules, "-m physdev --physdev-out "+p.Device+" --physdev-is-bridged -j "+target)
 		}
-		for _, a := range p.addresses(e) {
-			if p.Bridge != "" || g.Profile == ProfileNova {
-				routed = append(routed, routedTo{a, p.Bridge, target})
-			}
+		if p.Bridge == "" && g.Profile != ProfileNova {
+			continue
+		}
+		for _, ip := range p.fixed(e) {
+			fixed = append(fixed, routed(ip, p.Bridge, target))
+		}
+		for _, ip := range p.extra(e) {
+			extra = append(extra, routed(ip, p.Bridge, target))
 		}
 	}
-	// The closest prefix decides, as it does in routing.
-	slices.SortStableFunc(routed, func(a, b routedTo) int { return cmp.Compare(b.prefix.Bits(), a.prefix.Bits()) })
-	for _, r := range routed {
-		c.Rules = append(c.Rules, r.rule())
-	}
+	c.Rules = append(c.Rules, once(append(fixed, extra...))...)
 	return c
 }
 
-type routedTo struct {
-	prefix         netip.Prefix
-	bridge, target string
+// once leaves out what is there already: two pairs may have one address.
+func once(rules []string) []string {
+	seen := make(map[string]bool, len(rules))
+	return slices.DeleteFunc(rules, func(r string) bool {
+		again := seen[r]
+		seen[r] = true
+		return again
+	})
 }
 
-func (r routedTo) rule() string {
-	var b rule
-	b.prefix("-d", r.prefix)
-	if r.bridge != "" {
-		b.words("-o", r.bridge)
+func routed(ip netip.Addr, bridge, target string) string {
+	r := new(rule).prefix("-d", single(ip))
+	if bridge != "" {
+		r.words("-o", bridge)
 	}
-	return b.match() + "-j " + r.target
+	return r.match() + "-j " + target
 }
 
-// addresses are where a port may be reached. Under an empty list of fixed IPs it may be reached anywhere.
-func (p *Port) addresses(e Ethertype) []netip.Prefix {
-	var out []netip.Prefix
+// fixed are a port's own addresses of a family.
+func (p *Port) fixed(e Ethertype) []netip.Addr {
+	var out []netip.Addr
 	for _, ip := range p.FixedIPs {
 		if e.of(ip) {
-			out = append(out, single(ip))
+			out = append(out, ip)
 		}
 	}
+	return out
+}
+
+// extra are the single addresses among a port's address pairs. Wider pairs may be anybody's.
+func (p *Port) extra(e Ethertype) []netip.Addr {
+	var out []netip.Addr
 	for _, a := range p.AddressPairs {
-		if e.of(a.Prefix.Addr()) && !slices.Contains(out, a.Prefix.Masked()) {
-			out = append(out, a.Prefix.Masked())
+		if e.of(a.Prefix.Addr()) && a.Prefix.IsSingleIP() {
+			out = append(out, a.Prefix.Addr())
 		}
 	}
 	return out
@@ -183,9 +194,8 @@ func (g *generator) raw(e Ethertype) Table {
 
 func notrack(p *Port, e Ethertype) []string {
 	out := []string{"-m physdev --physdev-in " + p.Device + " -j CT --notrack"}
-	for _, a := range p.addresses(e) {
-		var r rule
-		r.prefix("-d", a)
+	for _, ip := range p.fixed(e) {
+		r := new(rule).prefix("-d", single(ip))
 		if p.Bridge != "" {
 			r.words("-i", p.Bridge)
 		}

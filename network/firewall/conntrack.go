@@ -85,7 +85,7 @@ type index struct {
 	family Ethertype
 	groups map[string]*Group
 	ports  map[place]*Port
-	wide   []*Port // with address pairs that are more than one address
+	paired []*Port // with address pairs
 }
 
 type place struct {
@@ -103,22 +103,22 @@ func newIndex(s State, e Ethertype) *index {
 		if s.closed[p.ID] {
 			continue
 		}
-		for _, a := range p.addresses(e) {
-			if a.IsSingleIP() {
-				x.ports[place{p.Zone, a.Addr()}] = p
-			} else {
-				x.wide = append(x.wide, p)
-			}
+		for _, ip := range p.fixed(e) {
+			x.ports[place{p.Zone, ip}] = p
+		}
+		if len(p.AddressPairs) > 0 {
+			x.paired = append(x.paired, p)
 		}
 	}
 	return x
 }
 
+// port is who has an address, or else may use it.
 func (x *index) port(zone uint16, a netip.Addr) *Port {
 	if p := x.ports[place{zone, a}]; p != nil {
 		return p
 	}
-	for _, p := range x.wide {
+	for _, p := range x.paired {
 		if p.Zone != zone {
 			continue
 		}
@@ -245,7 +245,7 @@ func (x *index) losesTo(now *index) bool {
 			return true
 		}
 	}
-	return len(x.wide) > 0
+	return len(x.paired) > 0
 }
 
 func containsAll[T comparable](have, all []T) bool {

@@ -92,6 +92,45 @@ func TestChanges(t *testing.T) {
 	})
 }
 
+// TestPairsTakeNothing: a port whose address pairs are another's address, or all addresses, changes nothing of what is for the other.
+func TestPairsTakeNothing(t *testing.T) {
+	s := testState()
+	s.Groups = append(s.Groups, firewall.Group{ID: "all", Stateless: true, Rules: []firewall.Rule{{ID: "all", Direction: firewall.Ingress, Ethertype: firewall.IPv4}}})
+	s.Ports = append([]firewall.Port{{ID: "thief", Device: "tap-thief", Bridge: testBridge, MAC: mac(7), FixedIPs: []netip.Addr{netip.MustParseAddr("10.0.0.66")}, Groups: []string{"all"},
+		AddressPairs: []firewall.AddressPair{{Prefix: netip.PrefixFrom(endpoints[web].v4, 32)}, {Prefix: netip.MustParsePrefix("0.0.0.0/0")}}}}, s.Ports...)
+	r, err := firewall.Generate(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sets := eval.Sets{}
+	rules := eval.NewRuleset(sets)
+	if err := errors.Join(sets.Restore(firewall.SetsText(r.Sets)), rules.Restore(firewall.Text(r.IPv4))); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name      string
+		dst       netip.Addr
+		in, out   string
+		dport     uint16
+		state     eval.State
+		accept    bool
+		decidedBy string
+	}{
+		{"routed to web", endpoints[web].v4, "eth0", testBridge, 81, eval.New, false, "cagent-i-tapweb"},
+		{"routed to nobody's address", netip.MustParseAddr("10.0.0.200"), "eth0", testBridge, 81, eval.New, true, "FORWARD"},
+		{"routed to the thief", netip.MustParseAddr("10.0.0.66"), "eth0", testBridge, 81, eval.New, true, "cagent-i-tap-thief"},
+		{"an answer to web", endpoints[web].v4, testBridge, testBridge, 40000, eval.Established, true, "cagent-i-tapweb"},
+	} {
+		p := eval.Packet{In: c.in, Out: c.out, Src: netip.MustParseAddr("192.0.2.1"), Dst: c.dst, Protocol: 6, SrcPort: 9, DstPort: c.dport, State: c.state}
+		if c.in == testBridge {
+			p.PhysIn, p.PhysOut = uplink, web
+		}
+		if v := rules.Forward(p); v.Accept != c.accept || v.Decider().Chain != c.decidedBy {
+			t.Errorf("%s: accept %v by %v", c.name, v.Accept, v.Decider())
+		}
+	}
+}
+
 // TestValidate: each field of a State, malformed, is refused with a message that names it.
 func TestValidate(t *testing.T) {
 	five, ten := uint8(5), uint16(10)

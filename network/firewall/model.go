@@ -10,6 +10,8 @@
 //   - nft, table bridge cagent, guards what iptables does not see: the sender's address of every frame, ARP, neighbour
 //     advertisements, and frames with a VLAN tag, which would pass the filter unseen.
 //
+// What the host itself sends to a guest is not filtered, but with ProfileNova; what a guest sends to the host is.
+//
 // What is named cagent is the agent's own; all else is left alone.
 package firewall
 
@@ -60,7 +62,7 @@ type Port struct {
 	MAC  net.HardwareAddr
 	// FixedIPs are its addresses. With none at all it may use any, as long as the MAC is its own.
 	FixedIPs []netip.Addr
-	// AddressPairs may be used besides.
+	// AddressPairs may be used besides. What the host itself routes to the guest is filtered only if it is for a single address.
 	AddressPairs []AddressPair
 	// Unfiltered is a port whose port security is off: everything passes, both ways.
 	Unfiltered bool
