@@ -446,3 +446,56 @@ func anyRule(t *rapid.T, id string, groups []string) firewall.Rule {
 	}
 	return r
 }
+
+// TestMembers: who leaves is one entry, a set that is too small gives its place to a larger one, and what was left of doing
+// so goes.
+func TestMembers(t *testing.T) {
+	newHost(t)
+	r := newRecorder()
+	f := firewall.New(r, firewall.VariantNFT, nil)
+	s := testState()
+	s.Groups[1].Members = append(s.Groups[1].Members, netip.MustParsePrefix("10.7.0.0/16"), netip.MustParsePrefix("0.0.0.0/0"))
+	apply(t, f, s)
+	r.ran = nil
+	s = testState()
+	s.Groups[1].Members = append(s.Groups[1].Members, netip.MustParsePrefix("0.0.0.0/0"))
+	apply(t, f, s)
+	if diff := cmp.Diff([]string{"ipset\ndel cagent4-sg-admin 10.7.0.0/16\n"}, r.ran); diff != "" {
+		t.Errorf("(-want +ran):\n%s", diff)
+	}
+	output(t, "ipset", "create", "cagent-swap-0123456789", "hash:net")
+	for i := range 70000 {
+		s.Groups[1].Members = append(s.Groups[1].Members, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 8 + byte(i>>16), byte(i >> 8), byte(i)}), 32))
+	}
+	f.Resync()
+	apply(t, f, s)
+	apply(t, f, s)
+	for _, name := range strings.Fields(output(t, "ipset", "list", "-n")) {
+		if strings.HasPrefix(name, "cagent-swap-") {
+			t.Errorf("set %s is left", name)
+		}
+	}
+	if got := strings.Count(output(t, "ipset", "save", "cagent4-sg-admin"), "\nadd "); got != 70003 {
+		t.Errorf("the set has %d entries, want 70,000, one of before and the two halves of everything", got)
+	}
+}
+
+// TestChangedByHand: a change to what somebody has changed meanwhile finds out what is there, and puts it right.
+func TestChangedByHand(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v firewall.Variant) {
+		newHost(t)
+		f := firewall.New(command.Exec{}, v, nil)
+		apply(t, f, testState())
+		output(t, "iptables-"+string(v), "-F", "cagent-i-tapweb")
+		output(t, "nft", "delete", "table", "bridge", "cagent")
+		s := testState()
+		s.Groups[0].Rules = s.Groups[0].Rules[1:]
+		apply(t, f, s)
+		wanted, err := firewall.Generate(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		loadedIs(t, v, wanted)
+		guardIs(t, wanted)
+	})
+}
