@@ -57,6 +57,7 @@ type generator struct {
 	State
 	groups  map[string]*Group
 	matched map[string][]matched
+	out     chainText // the chain that is being written
 }
 
 // filter is the filter table of a family.
@@ -85,7 +86,7 @@ func (g *generator) filter(e Ethertype) Table {
 		}
 		forward.Rules = append(forward.Rules, from+" -g "+deliverChain)
 		if !p.Unfiltered {
-			t.Chains = append(t.Chains, Chain{ingressPrefix + p.Device, g.ingress(p, e)})
+			t.Chains = append(t.Chains, g.ingress(p, e))
 		}
 	}
 	forward.Rules = append(forward.Rules, "-j "+inChain)

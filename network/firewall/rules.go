@@ -12,16 +12,44 @@ const (
 	invalidOnes     = "-m state --state INVALID "
 )
 
-// line is the text of a rule of a port. Port and rule IDs hold no character that would need more than the quotes.
-func line(match, port, why, target string) string {
-	return match + `-m comment --comment "port ` + port + " " + why + `" -j ` + target
+// chainText collects the rules of a chain in one piece of text, of which each is a part: a host has thousands.
+type chainText struct {
+	text []byte
+	ends []int
 }
 
-func lines(port string, rules ...fixed) []string {
-	out := make([]string, len(rules), len(rules)+8)
-	for i, r := range rules {
-		out[i] = line(r.match, port, r.why, r.target)
+// add writes a rule of a port. Port and rule IDs hold no character that would need more than the quotes.
+func (c *chainText) add(match, port, why, target string) {
+	c.text = append(c.text, match...)
+	c.text = append(c.text, `-m comment --comment "port `...)
+	c.text = append(c.text, port...)
+	c.text = append(c.text, ' ')
+	c.text = append(c.text, why...)
+	c.text = append(c.text, `" -j `...)
+	c.raw(target)
+}
+
+func (c *chainText) addAll(port string, rules []fixed) {
+	for _, r := range rules {
+		c.add(r.match, port, r.why, r.target)
 	}
+}
+
+// raw writes a rule as it is, or the end of one.
+func (c *chainText) raw(rule string) {
+	c.text = append(c.text, rule...)
+	c.ends = append(c.ends, len(c.text))
+}
+
+// chain returns what was collected, and begins anew.
+func (c *chainText) chain(name string) Chain {
+	text, begin := string(c.text), 0
+	out := Chain{name, make([]string, len(c.ends))}
+	for i, end := range c.ends {
+		out.Rules[i] = text[begin:end]
+		begin = end
+	}
+	c.text, c.ends = c.text[:0], c.ends[:0]
 	return out
 }
 
@@ -38,61 +66,59 @@ var fixedIngress = map[Ethertype][]fixed{
 // ending denies what nobody allowed.
 var ending = []fixed{{invalidOnes, "invalid", drop}, {"", "no rule", drop}}
 
-// ingress are the rules of what a port gets. ACCEPT is final: a packet of another port has passed that one's rules before.
-func (g *generator) ingress(p *Port, e Ethertype) []string {
+// ingress is the chain of what a port gets. ACCEPT is final: a packet of another port has passed that one's rules before.
+func (g *generator) ingress(p *Port, e Ethertype) Chain {
 	if g.Profile == ProfileNova {
-		return g.novaIngress(p, e)
+		g.novaIngress(p, e)
+	} else {
+		g.out.addAll(p.ID, fixedIngress[e])
+		g.servers(p, e)
+		if e == IPv6 {
+			g.routers(p, icmpv6(134))
+		}
+		g.groupRules(p, Ingress, e, accept)
+		g.out.addAll(p.ID, ending)
 	}
-	out := lines(p.ID, fixedIngress[e]...)
-	out = append(out, servers(p, e)...)
-	if e == IPv6 {
-		out = append(out, routers(p, icmpv6(134))...)
-	}
-	out = append(out, g.groupRules(p, Ingress, e, accept)...)
-	return append(out, lines(p.ID, ending...)...)
+	return g.out.chain(ingressPrefix + p.Device)
 }
 
 // novaIngress is the order of nova-network's iptables driver.
-func (g *generator) novaIngress(p *Port, e Ethertype) []string {
-	out := lines(p.ID, fixed{invalidOnes, "invalid", drop}, fixed{establishedOnes, "established", accept})
-	out = append(out, "-j "+providerChain)
-	out = append(out, servers(p, e)...)
+func (g *generator) novaIngress(p *Port, e Ethertype) {
+	g.out.addAll(p.ID, []fixed{{invalidOnes, "invalid", drop}, {establishedOnes, "established", accept}})
+	g.out.raw("-j " + providerChain)
+	g.servers(p, e)
 	for _, n := range p.SameNet {
 		if e.of(n.Addr()) {
-			out = append(out, line(new(rule).prefix("-s", n).match(), p.ID, "same net", accept))
+			g.out.add(new(rule).prefix("-s", n).match(), p.ID, "same net", accept)
 		}
 	}
 	if e == IPv6 {
-		out = append(out, routers(p, new(rule).protocol(protoICMPv6).match())...)
+		g.routers(p, "-p ipv6-icmp ")
 	}
-	out = append(out, g.groupRules(p, Ingress, e, accept)...)
-	return append(out, line("", p.ID, "no rule", drop))
+	g.groupRules(p, Ingress, e, accept)
+	g.out.add("", p.ID, "no rule", drop)
 }
 
 // routers lets in what a network's routers may send.
-func routers(p *Port, match string) []string {
-	var out []string
+func (g *generator) routers(p *Port, match string) {
 	for _, router := range p.Routers {
 		if router.Is6() {
-			out = append(out, line("-s "+router.String()+"/128 "+match, p.ID, "router", accept))
+			g.out.add("-s "+router.String()+"/128 "+match, p.ID, "router", accept)
 		}
 	}
-	return out
 }
 
 // servers lets the answers of DHCP servers in: those to a broadcast belong to no known connection.
-func servers(p *Port, e Ethertype) []string {
-	match := udp(67, 68)
-	if e == IPv6 {
-		match = udp(547, 546)
-	}
-	var out []string
+func (g *generator) servers(p *Port, e Ethertype) {
 	for _, server := range p.DHCPServers {
 		if e.of(server) {
-			out = append(out, line("-s "+single(server).String()+" "+match, p.ID, "dhcp", accept))
+			match := udp(67, 68)
+			if e == IPv6 {
+				match = udp(547, 546)
+			}
+			g.out.add("-s "+single(server).String()+" "+match, p.ID, "dhcp", accept)
 		}
 	}
-	return out
 }
 
 // provider are Nova's rules that come before every group's.
@@ -133,9 +159,8 @@ func (g *generator) matchedRules(id string) []matched {
 	return out
 }
 
-// groupRules are the rules of a port's groups in a direction.
-func (g *generator) groupRules(p *Port, d Direction, e Ethertype, target string) []string {
-	var out []string
+// groupRules writes the rules of a port's groups in a direction.
+func (g *generator) groupRules(p *Port, d Direction, e Ethertype, target string) {
 	var seen map[string]bool
 	if len(p.Groups) > 1 {
 		seen = map[string]bool{}
@@ -148,10 +173,9 @@ func (g *generator) groupRules(p *Port, d Direction, e Ethertype, target string)
 			if seen != nil {
 				seen[m.match] = true
 			}
-			out = append(out, line(m.match, p.ID, m.why, target))
+			g.out.add(m.match, p.ID, m.why, target)
 		}
 	}
-	return out
 }
 
 // match is what a packet has to be for a rule.

@@ -33,39 +33,37 @@ func (g *generator) egress(p *Port, e Ethertype) []Chain {
 	if p.Unfiltered || g.Profile == ProfileNova && g.AsOpenStack {
 		return nil
 	}
-	out := Chain{egressPrefix + p.Device, lines(p.ID, beforeSpoof[e]...)}
-	chains := []Chain{}
-	if spoof := g.spoof(p, e); spoof.Rules != nil {
-		chains = append(chains, spoof)
-		out.Rules = append(out.Rules, "-j "+spoof.Name)
+	chains := g.spoof(p, e)
+	g.out.addAll(p.ID, beforeSpoof[e])
+	if len(chains) > 0 {
+		g.out.raw("-j " + chains[0].Name)
 	}
-	out.Rules = append(out.Rules, lines(p.ID, afterSpoof[e]...)...)
+	g.out.addAll(p.ID, afterSpoof[e])
 	if g.Profile == ProfileNeutron {
-		out.Rules = append(out.Rules, line(establishedOnes, p.ID, "established", back))
-		out.Rules = append(out.Rules, g.groupRules(p, Egress, e, back)...)
-		out.Rules = append(out.Rules, lines(p.ID, ending...)...)
+		g.out.add(establishedOnes, p.ID, "established", back)
+		g.groupRules(p, Egress, e, back)
+		g.out.addAll(p.ID, ending)
 	}
-	return append(chains, out)
+	return append(chains, g.out.chain(egressPrefix+p.Device))
 }
 
 // spoof returns what has an address of the port for its source and drops the rest. A family in which the port has no address has
 // only the link-local one that IPv6 makes of its MAC.
-func (g *generator) spoof(p *Port, e Ethertype) Chain {
-	c := Chain{Name: spoofPrefix + p.Device}
+func (g *generator) spoof(p *Port, e Ethertype) []Chain {
 	pairs := p.pairs(e)
 	if len(pairs) == 0 {
 		if g.AsOpenStack {
-			return c
+			return nil
 		}
 		if e == IPv6 {
 			pairs = []pair{{p.MAC, single(linkLocal(p.MAC))}}
 		}
 	}
 	for _, a := range pairs {
-		c.Rules = append(c.Rules, line(new(rule).prefix("-s", a.prefix).mac(a.mac).match(), p.ID, "address", back))
+		g.out.add(new(rule).prefix("-s", a.prefix).mac(a.mac).match(), p.ID, "address", back)
 	}
-	c.Rules = append(c.Rules, line("", p.ID, "not its address", drop))
-	return c
+	g.out.add("", p.ID, "not its address", drop)
+	return []Chain{g.out.chain(spoofPrefix + p.Device)}
 }
 
 // guard is nft's part: per port whose traffic is filtered, frames pass only with a MAC of the port for their source, ARP and
@@ -102,7 +100,11 @@ const guardTable = "cagent"
 func writeGuard(w *strings.Builder, p *Port) {
 	macs := p.macs()
 	chain := func(kind string, rules ...string) {
-		fmt.Fprintf(w, "\tchain %s-%s {\n\t\t%s\n\t}\n", kind, p.Device, strings.Join(rules, "\n\t\t"))
+		w.WriteString("\tchain " + kind + "-" + p.Device + " {\n")
+		for _, r := range rules {
+			w.WriteString("\t\t" + r + "\n")
+		}
+		w.WriteString("\t}\n")
 	}
 	own := []string{}
 	for _, mac := range macs {
@@ -140,7 +142,7 @@ func advertised(p *Port) []string {
 	for _, a := range pairs {
 		match := ""
 		if n := a.prefix.Bits(); n > 0 {
-			match = fmt.Sprintf("@th,64,128 & 0x%s == 0x%s ", hexMask(n), hex.EncodeToString(a.prefix.Addr().AsSlice()))
+			match = "@th,64,128 & 0x" + hexMask(n) + " == 0x" + hex.EncodeToString(a.prefix.Addr().AsSlice()) + " "
 		}
 		out = append(out, "ether saddr "+a.mac.String()+" "+match+"goto mac-"+p.Device)
 	}
