@@ -1,0 +1,148 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Op is what a Change does.
+type Op string
+
+// The changes of a host's links. Each may be done again after it was done.
+const (
+	OpAdd          Op = "add"               // New, with its mark, MTU and MAC, down
+	OpRemove       Op = "remove"            // Link, which is the agent's
+	OpMark         Op = "mark"              // Link with New.Mark
+	OpMTU          Op = "mtu"               // of Link is New.MTU
+	OpMAC          Op = "mac"               // of Link is New.MAC
+	OpUp           Op = "up"                // Link
+	OpMaster       Op = "master"            // of Link is To; empty for none
+	OpIPv6Off      Op = "ipv6 off"          // of Link is New.IPv6Off
+	OpARPFilter    Op = "arp filter"        // of Link is New.ARPFilter
+	OpAddAddress   Op = "add address"       // Address to Link
+	OpCopyAddress  Op = "copy address"      // Address of Link to To, with its lifetime and flags
+	OpDropAddress  Op = "remove address"    // Address of Link
+	OpMoveRoute    Op = "move route"        // Route from Link to To, with all its attributes
+	OpAddPeer      Op = "add peer"          // Peer to Link
+	OpDropPeer     Op = "remove peer"       // Peer of Link
+	opRemoveUnmade Op = "remove half-made " // Link, which a crash left
+)
+
+// Change is one thing to do to one link.
+type Change struct {
+	Op      Op
+	Link    string
+	To      string // another link
+	New     Link
+	Address netip.Prefix
+	Route   Route
+	Peer    netip.Addr
+}
+
+// String says the change in words.
+func (c Change) String() string {
+	switch c.Op {
+	case OpAdd:
+		return "add " + c.New.String()
+	case OpRemove:
+		return "remove " + c.Link
+	case opRemoveUnmade:
+		return string(c.Op) + c.Link
+	case OpMark:
+		return fmt.Sprintf("%s: mark [%s]", c.Link, c.New.Mark)
+	case OpMTU:
+		return fmt.Sprintf("%s: mtu %d", c.Link, c.New.MTU)
+	case OpMAC:
+		return fmt.Sprintf("%s: mac %s", c.Link, c.New.MAC)
+	case OpMaster:
+		if c.To == "" {
+			return c.Link + ": no master"
+		}
+		return fmt.Sprintf("%s: master %s", c.Link, c.To)
+	case OpIPv6Off:
+		return fmt.Sprintf("%s: ipv6 off %v", c.Link, c.New.IPv6Off)
+	case OpARPFilter:
+		return fmt.Sprintf("%s: arp filter %v", c.Link, c.New.ARPFilter)
+	case OpAddAddress, OpDropAddress:
+		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.Address)
+	case OpCopyAddress:
+		return fmt.Sprintf("%s: copy address %s to %s", c.Link, c.Address, c.To)
+	case OpMoveRoute:
+		return fmt.Sprintf("%s: move route %s to %s", c.Link, c.Route, c.To)
+	case OpAddPeer, OpDropPeer:
+		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.Peer)
+	default:
+		return fmt.Sprintf("%s: %s", c.Link, c.Op)
+	}
+}
+
+// needs are the links without which the change cannot be.
+func (c Change) needs() []string {
+	var out []string
+	for _, name := range []string{c.Link, c.To, c.New.Parent} {
+		if name != "" {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// do makes the change in the state, as the kernel would.
+func (s State) do(c Change) {
+	l := s.Links[c.Link]
+	switch c.Op {
+	case OpAdd:
+		l = Link{Name: c.Link, Shape: c.New.Shape, Mark: c.New.Mark, MTU: c.New.MTU, MAC: c.New.MAC}
+	case OpRemove, opRemoveUnmade:
+		s.remove(c.Link)
+		return
+	case OpMark:
+		l.Mark = c.New.Mark
+	case OpMTU:
+		l.MTU = c.New.MTU
+	case OpMAC:
+		l.MAC = c.New.MAC
+	case OpUp:
+		l.Up = true
+	case OpMaster:
+		l.Master = c.To
+	case OpIPv6Off:
+		l.IPv6Off = c.New.IPv6Off
+	case OpARPFilter:
+		l.ARPFilter = c.New.ARPFilter
+	case OpAddAddress:
+		l.Addresses = append(l.Addresses, c.Address)
+	case OpDropAddress:
+		l.Addresses = without(l.Addresses, c.Address)
+	case OpCopyAddress:
+		to := s.Links[c.To]
+		to.Addresses = append(to.Addresses, c.Address)
+		s.Links[c.To] = to
+	case OpMoveRoute:
+		to := s.Links[c.To]
+		to.Routes = append(without(to.Routes, c.Route), c.Route)
+		s.Links[c.To] = to
+		l.Routes = without(l.Routes, c.Route)
+	case OpAddPeer:
+		l.Peers = append(l.Peers, c.Peer)
+	case OpDropPeer:
+		l.Peers = without(l.Peers, c.Peer)
+	}
+	s.Links[c.Link] = l
+}
+
+// remove takes a link away, and lets go of what was in it.
+func (s State) remove(name string) {
+	delete(s.Links, name)
+	for other, l := range s.Links {
+		if l.Master == name {
+			l.Master = ""
+			s.Links[other] = l
+		}
+	}
+}
+
+func without[T comparable](list []T, what T) []T {
+	return slices.DeleteFunc(slices.Clone(list), func(t T) bool { return t == what })
+}

@@ -1,0 +1,86 @@
+package network
+
+import "slices"
+
+// make adds what is missing and makes all that is wanted what it should be, from the lowest to the highest.
+func (d *differ) make() {
+	for _, w := range ordered(d.want) {
+		if _, there := d.now.Links[w.Name]; !there {
+			if !w.owned() {
+				continue // a guest's tap, which will come with the guest
+			}
+			d.add(w)
+		}
+		d.settle(w)
+	}
+	for _, w := range ordered(d.want) {
+		d.plug(w)
+	}
+}
+
+func (d *differ) add(w Link) {
+	d.emit(Change{Op: OpAdd, Link: w.Name, New: Link{Name: w.Name, Shape: w.Shape, Mark: w.Mark, MTU: w.MTU, MAC: w.MAC}})
+	// What a new link has is the host's default: say it in any case.
+	l := d.now.Links[w.Name]
+	l.IPv6Off = !w.IPv6Off
+	d.now.Links[w.Name] = l
+}
+
+// settle makes a link that is there what is wanted, but for what is plugged into what.
+func (d *differ) settle(w Link) {
+	is := d.now.Links[w.Name]
+	say := func(differs bool, op Op) {
+		if differs {
+			d.emit(Change{Op: op, Link: w.Name, New: w})
+		}
+	}
+	if w.owned() {
+		for _, a := range is.Mark.Addresses {
+			if !slices.Contains(w.Addresses, a) && slices.Contains(is.Addresses, a) {
+				d.emit(Change{Op: OpDropAddress, Link: w.Name, Address: a})
+			}
+		}
+		say(is.Mark.String() != w.Mark.String(), OpMark)
+		say(is.IPv6Off != w.IPv6Off, OpIPv6Off)
+		say(is.ARPFilter != w.ARPFilter, OpARPFilter)
+		d.peers(w)
+	}
+	say(w.MTU != 0 && is.MTU != w.MTU, OpMTU)
+	say(w.MAC != "" && is.MAC != w.MAC, OpMAC)
+	for _, a := range w.Addresses {
+		if !slices.Contains(is.Addresses, a) {
+			d.emit(Change{Op: OpAddAddress, Link: w.Name, Address: a})
+		}
+	}
+	if w.Kind == KindBridge {
+		say(w.Up && !is.Up, OpUp)
+	}
+}
+
+func (d *differ) peers(w Link) {
+	is := d.now.Links[w.Name].Peers
+	for _, p := range is {
+		if !slices.Contains(w.Peers, p) {
+			d.emit(Change{Op: OpDropPeer, Link: w.Name, Peer: p})
+		}
+	}
+	for _, p := range w.Peers {
+		if !slices.Contains(is, p) {
+			d.emit(Change{Op: OpAddPeer, Link: w.Name, Peer: p})
+		}
+	}
+}
+
+// plug puts a link into its bridge, or takes it out of one, and then lets it carry frames.
+func (d *differ) plug(w Link) {
+	is, there := d.now.Links[w.Name]
+	if !there {
+		return
+	}
+	if is.Master != w.Master && (w.owned() || w.Master != "") {
+		d.emit(Change{Op: OpMaster, Link: w.Name, To: w.Master})
+	}
+	if w.Up && !is.Up {
+		d.emit(Change{Op: OpUp, Link: w.Name})
+	}
+}

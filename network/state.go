@@ -1,0 +1,217 @@
+package network
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// State is links by their name: those that are wanted, or those that are there. The zero State wants nothing.
+type State struct {
+	Links map[string]Link
+}
+
+// Kind is what a link is, as the kernel calls it.
+type Kind string
+
+// The kinds that the agent makes; any other is empty.
+const (
+	KindBridge  Kind = "bridge"
+	KindVLAN    Kind = "vlan"
+	KindVXLAN   Kind = "vxlan"
+	KindTap     Kind = "tap"
+	KindMacvtap Kind = "macvtap"
+)
+
+// Shape is what cannot be changed of a link: one that is to have another is made anew.
+type Shape struct {
+	Kind       Kind
+	Parent     string // the link below a VLAN, VXLAN or macvtap
+	VLAN       int
+	VNI        int
+	Local      netip.Addr
+	Group      netip.Addr
+	UDPPort    int
+	Mode       string // of a macvtap
+	MultiQueue bool
+}
+
+// Link is a network device. What is zero of a wanted one is left as it is, but for an owned one's Master, IPv6Off,
+// ARPFilter and lists.
+type Link struct {
+	Name string
+	Shape
+	// Mark is zero for a link that is not the agent's. A wanted link without a mark is only used, if it is there.
+	Mark Mark
+	// Guest is a wanted link that the hypervisor makes: it may not be there.
+	Guest  bool
+	Up     bool
+	MTU    int
+	MAC    string
+	Master string
+	// IPv6Off keeps the host's IPv6 out of what is only for guests; ARPFilter answers only for the link's own addresses.
+	IPv6Off, ARPFilter bool
+	Addresses          []netip.Prefix
+	Routes             []Route      // that are not the kernel's own; only read
+	Peers              []netip.Addr // where a VXLAN sends what it does not know
+}
+
+// Route is a route through a link.
+type Route struct {
+	To       netip.Prefix
+	Via      netip.Addr // none for what is on the link itself
+	Metric   int
+	Table    int
+	Protocol int
+	Multi    bool // it has other next hops besides
+}
+
+// Mark is what the agent writes into a link's alias: whose it is, and what it has to know when it takes it away.
+type Mark struct {
+	ID string // of the network or port
+	// Uplink is the physical interface whose addresses and routes a bridge has.
+	Uplink string
+	// Addresses are the bridge's own, which are no uplink's.
+	Addresses []netip.Prefix
+}
+
+const (
+	markPrefix = "compute-agent:"
+	maxAlias   = 255 // IFALIASZ without its zero
+)
+
+// String is the alias; empty for no mark.
+func (m Mark) String() string {
+	if m.ID == "" {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString(markPrefix + m.ID)
+	if m.Uplink != "" {
+		b.WriteString(" uplink=" + m.Uplink)
+	}
+	for _, a := range m.Addresses {
+		b.WriteString(" address=" + a.String())
+	}
+	return b.String()
+}
+
+// parseMark reads an alias. One that somebody else wrote is no mark.
+func parseMark(alias string) Mark {
+	rest, ours := strings.CutPrefix(alias, markPrefix)
+	fields := strings.Fields(rest)
+	if !ours || len(fields) == 0 || !validID(fields[0]) {
+		return Mark{}
+	}
+	m := Mark{ID: fields[0]}
+	for _, f := range fields[1:] {
+		key, value, _ := strings.Cut(f, "=")
+		switch key {
+		case "uplink":
+			m.Uplink = value
+		case "address":
+			if a, err := netip.ParsePrefix(value); err == nil {
+				m.Addresses = append(m.Addresses, a)
+			}
+		}
+	}
+	return m
+}
+
+func (l *Link) owned() bool { return l.Mark.ID != "" }
+
+// foreign are a link's addresses that somebody else gave it and that mean something on another link too: not those that
+// IPv6 makes of the MAC.
+func (l *Link) foreign() []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range l.Addresses {
+		if !slices.Contains(l.Mark.Addresses, a) && (a.Addr().Is4() || !a.Addr().IsLinkLocalUnicast()) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// names are the links' in order.
+func (s State) names() []string { return slices.Sorted(maps.Keys(s.Links)) }
+
+// String is the state as text, a line for a link and one for each address, route and peer.
+func (s State) String() string {
+	var b strings.Builder
+	for _, name := range s.names() {
+		l := s.Links[name]
+		b.WriteString(l.String() + "\n")
+		for _, a := range l.Addresses {
+			fmt.Fprintf(&b, "    address %s\n", a)
+		}
+		for _, r := range l.Routes {
+			fmt.Fprintf(&b, "    route %s\n", r)
+		}
+		for _, p := range l.Peers {
+			fmt.Fprintf(&b, "    peer %s\n", p)
+		}
+	}
+	return b.String()
+}
+
+// String is the link in one line, without its addresses, routes and peers.
+func (l Link) String() string {
+	out := l.Name
+	say := func(is bool, format string, args ...any) {
+		if is {
+			out += fmt.Sprintf(" "+format, args...)
+		}
+	}
+	say(l.Kind != "", "%s", l.Kind)
+	say(l.Guest, "guest's")
+	say(l.VLAN != 0, "tag %d", l.VLAN)
+	say(l.VNI != 0, "vni %d", l.VNI)
+	say(l.Parent != "", "on %s", l.Parent)
+	say(l.Local.IsValid(), "local %s", l.Local)
+	say(l.Group.IsValid(), "group %s", l.Group)
+	say(l.UDPPort != 0, "port %d", l.UDPPort)
+	say(l.Mode != "", "mode %s", l.Mode)
+	say(l.MultiQueue, "multi_queue")
+	say(l.MTU != 0, "mtu %d", l.MTU)
+	say(l.MAC != "", "mac %s", l.MAC)
+	say(l.Master != "", "master %s", l.Master)
+	say(l.IPv6Off, "ipv6 off")
+	say(l.ARPFilter, "arp filter")
+	say(l.Up, "up")
+	say(l.owned(), "[%s]", l.Mark)
+	return out
+}
+
+// String is the route as ip prints it.
+func (r Route) String() string {
+	out := r.To.String()
+	if r.To.Bits() == 0 {
+		out = "default"
+	}
+	if r.Via.IsValid() {
+		out += " via " + r.Via.String()
+	}
+	if r.Metric != 0 {
+		out += fmt.Sprintf(" metric %d", r.Metric)
+	}
+	if r.Table != mainTable {
+		out += fmt.Sprintf(" table %d", r.Table)
+	}
+	if r.Multi {
+		out += " and other next hops"
+	}
+	return out
+}
+
+const mainTable = 254
+
+func (s State) clone() State {
+	out := State{Links: make(map[string]Link, len(s.Links))}
+	for name, l := range s.Links {
+		l.Addresses, l.Routes, l.Peers = slices.Clone(l.Addresses), slices.Clone(l.Routes), slices.Clone(l.Peers)
+		out.Links[name] = l
+	}
+	return out
+}

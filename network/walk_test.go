@@ -1,0 +1,173 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// drawWanted draws networks and ports of a host with the interfaces up0 and up1, which has the addresses 192.0.2.5 and .6. Two
+// draws have much in common, so that a walk from one to the other changes things and does not only make them anew.
+func drawWanted(t *rapid.T, types []Type) ([]Network, []Port) {
+	var networks []Network
+	flat := map[string]bool{}
+	for i, id := range []string{netA, netB, netC, netD} {
+		n := Network{ID: id, Type: rapid.SampledFrom(types).Draw(t, "type"), MTU: rapid.SampledFrom([]int{0, 1400}).Draw(t, "mtu")}
+		switch n.Type {
+		case Flat:
+			n.Physical = rapid.SampledFrom([]string{"up0", "up1"}).Draw(t, "physical")
+			if flat[n.Physical] {
+				continue
+			}
+			flat[n.Physical] = true
+		case VLAN:
+			n.Physical, n.VLAN = rapid.SampledFrom([]string{"up0", "up1"}).Draw(t, "physical"), 10*i+rapid.IntRange(1, 2).Draw(t, "vlan")
+		case VXLAN:
+			n.VNI = 10*i + rapid.IntRange(1, 2).Draw(t, "vni")
+			drawTunnel(t, &n)
+		case "":
+			continue
+		}
+		if rapid.Bool().Draw(t, "addressed") {
+			n.Addresses = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)}), 24)}
+			if rapid.Bool().Draw(t, "six") {
+				n.Addresses = append(n.Addresses, netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::1/64", i+1)))
+			}
+		}
+		networks = append(networks, n)
+	}
+	return drawPorts(t, networks)
+}
+
+func drawTunnel(t *rapid.T, n *Network) {
+	if rapid.Bool().Draw(t, "multicast") {
+		n.Physical, n.Group = "up1", netip.MustParseAddr("239.1.1.1")
+		return
+	}
+	n.Local = netip.MustParseAddr("192.0.2.5")
+	for _, p := range []string{"192.0.2.21", "192.0.2.22", "192.0.2.23"} {
+		if rapid.Bool().Draw(t, p) {
+			n.Peers = append(n.Peers, netip.MustParseAddr(p))
+		}
+	}
+}
+
+// drawPorts gives some networks ports; those of a flat network or VLAN may be macvtaps, without addresses of the agent.
+func drawPorts(t *rapid.T, networks []Network) ([]Network, []Port) {
+	var ports []Port
+	vif := map[string]VIF{}
+	for i := range networks {
+		n := &networks[i]
+		vif[n.ID] = VIFTap
+		if (n.Type == Flat && n.Physical == "up1" || n.Type == VLAN) && rapid.Bool().Draw(t, "macvtap") {
+			vif[n.ID], n.Addresses = VIFMacvtap, nil
+		}
+	}
+	for i := range 4 {
+		if len(networks) == 0 {
+			break
+		}
+		n := rapid.SampledFrom(networks).Draw(t, "network")
+		p := Port{ID: fmt.Sprintf("%d-port-of-a-guest", i), Network: n.ID, MAC: mac(byte(i)), VIF: vif[n.ID], VNIC: VNICNormal}
+		switch {
+		case p.VIF == VIFMacvtap:
+			p.VNIC, p.Mode = VNICMacvtap, rapid.SampledFrom([]string{"", "vepa"}).Draw(t, "mode")
+		case rapid.IntRange(0, 4).Draw(t, "guest's") == 0:
+			p.VIF = VIFBridge
+		default:
+			p.Queues = rapid.IntRange(1, 2).Draw(t, "queues")
+		}
+		ports = append(ports, p)
+	}
+	return networks, ports
+}
+
+// mortal dies after so many changes.
+type mortal struct {
+	OS
+	left int
+}
+
+func (m *mortal) Do(ctx context.Context, c Change) error {
+	if m.left--; m.left < 0 {
+		return errDead
+	}
+	return m.OS.Do(ctx, c)
+}
+
+// walk goes from one wanted state to another, is killed at times on the way, and compares.
+func walk(t *rapid.T, host OS, kill func(after int) OS, types []Type) (steps, changes int) {
+	for range rapid.IntRange(1, 4).Draw(t, "steps") {
+		networks, ports := drawWanted(t, types)
+		want, err := Wanted(networks, ports)
+		if err != nil {
+			t.Fatalf("%v\n%+v\n%+v", err, networks, ports)
+		}
+		for rapid.IntRange(0, 2).Draw(t, "killed") == 0 {
+			_ = Apply(t.Context(), kill(rapid.IntRange(0, 40).Draw(t, "after")), want)
+		}
+		kill(-1)
+		made, err := apply(t.Context(), host, want)
+		if err != nil {
+			t.Fatalf("%v\nwanted:\n%s", err, want)
+		}
+		steps, changes = steps+1, changes+len(made)
+		all, err := host.Links(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if missing := lacks(all, want); missing != "" {
+			t.Fatalf("%s\nwanted:\n%s\nthere:\n%s", missing, want, all)
+		}
+		for name, l := range all.Links {
+			if _, wanted := want.Links[name]; l.owned() && !wanted || name == halfMade {
+				t.Fatalf("%s is left", l)
+			}
+		}
+		if again, err := apply(t.Context(), host, want); err != nil || len(again) > 0 {
+			t.Fatalf("applying twice: %v, %v\nwanted:\n%s\nthere:\n%s", again, err, want, all)
+		}
+	}
+	for rapid.IntRange(0, 2).Draw(t, "killed at the end") == 0 {
+		_ = Apply(t.Context(), kill(rapid.IntRange(0, 20).Draw(t, "after")), State{})
+	}
+	kill(-1)
+	if err := Apply(t.Context(), host, State{}); err != nil {
+		t.Fatal(err)
+	}
+	return steps, changes
+}
+
+func walkHost(t testing.TB) *fakeOS {
+	f := newHost(t)
+	rename := func(from, to string) {
+		l := f.state.Links[from]
+		l.Name = to
+		delete(f.state.Links, from)
+		f.state.Links[to] = l
+	}
+	rename("eth0", "up0")
+	rename("eth1", "up1")
+	return f
+}
+
+// TestWalk goes at random from one wanted state to another on the fake host, dying on the way: the next Apply always completes
+// it, no address of the host is ever lost, and in the end the host is what it was.
+func TestWalk(t *testing.T) {
+	steps, changes := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		host := walkHost(t)
+		s, c := walk(rt, host, func(after int) OS {
+			host.steps = after
+			return host
+		}, []Type{Flat, VLAN, VXLAN, Local, ""})
+		steps, changes = steps+s, changes+c
+		if got, initial := host.state.String(), walkHost(t).state.String(); got != initial {
+			rt.Fatalf("afterwards:\n%s\nbefore:\n%s", got, initial)
+		}
+	})
+	t.Logf("%d steps, %d changes", steps, changes)
+}

@@ -1,0 +1,269 @@
+package network
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// ErrInvalid is in the chain of every error about networks and ports that make no sense on any host. The message
+// names network or port, field and rule.
+var ErrInvalid = errors.New("invalid network")
+
+// plan is a State in the making.
+type plan struct {
+	links    map[string]Link
+	makers   map[string]string // what wants the link, by its name
+	networks map[string]*Network
+	bridged  map[string]string // networks, by the link that is in their bridge
+	macvtaps map[string]bool   // IDs of networks with macvtaps instead of a bridge
+	errs     []error
+}
+
+// Wanted are the links that the networks and ports of a host need. Everything that is wrong with them is in the error; then
+// the State is what the rest needs. It has one order of things for any order of its arguments.
+func Wanted(networks []Network, ports []Port) (State, error) {
+	p := &plan{
+		links: map[string]Link{}, makers: map[string]string{}, networks: map[string]*Network{},
+		bridged: map[string]string{}, macvtaps: map[string]bool{},
+	}
+	networks, ports = slices.Clone(networks), slices.Clone(ports)
+	slices.SortStableFunc(networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortStableFunc(ports, func(a, b Port) int { return cmp.Compare(a.ID, b.ID) })
+	for _, port := range ports {
+		if port.VIF == VIFMacvtap {
+			p.macvtaps[port.Network] = true
+		}
+	}
+	for i := range networks {
+		p.try("network "+shown(networks[i].ID), p.network(&networks[i]))
+	}
+	seen := map[string]bool{}
+	for i := range ports {
+		err := p.port(&ports[i])
+		if err == nil && seen[ports[i].ID] {
+			err = errors.New("id: it is there twice")
+		}
+		seen[ports[i].ID] = true
+		p.try("port "+shown(ports[i].ID), err)
+	}
+	return State{Links: p.links}, errors.Join(p.errs...)
+}
+
+func shown(id string) string {
+	if validID(id) {
+		return id
+	}
+	return fmt.Sprintf("%.40q", id)
+}
+
+func (p *plan) try(who string, err error) {
+	if err != nil {
+		p.errs = append(p.errs, fmt.Errorf("%w: %s: %w", ErrInvalid, who, err))
+	}
+}
+
+// network adds the links of a network: all or, with an error, none.
+func (p *plan) network(n *Network) error {
+	if err := n.validate(); err != nil {
+		return err
+	}
+	if p.networks[n.ID] != nil {
+		return errors.New("id: it is there twice")
+	}
+	links := n.links(p.macvtaps[n.ID])
+	who := "network " + n.ID
+	for _, l := range links {
+		if err := p.room(l, who); err != nil {
+			return err
+		}
+	}
+	if err := p.freeBelow(n, links); err != nil {
+		return err
+	}
+	if p.macvtaps[n.ID] && len(n.Addresses) > 0 {
+		return errors.New("addresses: a network with macvtap ports has no bridge for them")
+	}
+	if p.macvtaps[n.ID] && n.Type != Flat && n.Type != VLAN {
+		return fmt.Errorf("type: macvtap ports need a flat or vlan network, not %s", n.Type)
+	}
+	for _, l := range links {
+		p.put(l, who)
+	}
+	p.networks[n.ID] = n
+	return nil
+}
+
+// room says whether nothing else wants the name. Interfaces that are only used may be so by many.
+func (p *plan) room(l Link, who string) error {
+	other, taken := p.links[l.Name]
+	if taken && (l.owned() || other.owned() || l.Guest || other.Guest) {
+		return fmt.Errorf("name: %s is that of %s too", l.Name, p.makers[l.Name])
+	}
+	if l.owned() && len(l.Mark.String()) > maxAlias {
+		return fmt.Errorf("addresses: %d are more than the alias of a link can hold with it", len(l.Mark.Addresses))
+	}
+	if l.Kind != KindVLAN && l.Kind != KindVXLAN {
+		return nil
+	}
+	for _, used := range p.links {
+		switch {
+		case l.Kind == KindVLAN && used.Kind == KindVLAN && l.Parent == used.Parent && l.VLAN == used.VLAN:
+			return fmt.Errorf("vlan: %d on %s is that of %s", l.VLAN, l.Parent, p.makers[used.Name])
+		case l.Kind == KindVXLAN && used.Kind == KindVXLAN && l.VNI == used.VNI:
+			return fmt.Errorf("vni: %d is that of %s", l.VNI, p.makers[used.Name])
+		}
+	}
+	return nil
+}
+
+// freeBelow says whether the physical interface can be had as the network needs it: one bridge, or macvtaps.
+func (p *plan) freeBelow(n *Network, links []Link) error {
+	if n.Type != Flat {
+		return nil
+	}
+	if other := p.bridged[n.Physical]; other != "" {
+		return fmt.Errorf("physical: %s is that of the flat network %s", n.Physical, other)
+	}
+	if len(links) > 0 {
+		p.bridged[n.Physical] = n.ID
+	}
+	return nil
+}
+
+func (p *plan) put(l Link, who string) {
+	if other, used := p.links[l.Name]; used && other.Master != "" {
+		return // used as a bridge's uplink already, and besides below a VLAN
+	}
+	p.links[l.Name], p.makers[l.Name] = l, who
+}
+
+// links are those of a network, the ones that are only used too.
+func (n *Network) links(macvtaps bool) []Link {
+	bridge := Link{
+		Name: n.bridge(), Shape: Shape{Kind: KindBridge}, Mark: Mark{ID: n.ID, Addresses: sorted(n.Addresses)},
+		Up: true, MTU: n.mtu(), IPv6Off: true, ARPFilter: true, Addresses: sorted(n.Addresses),
+	}
+	for _, a := range n.Addresses {
+		bridge.IPv6Off = bridge.IPv6Off && !a.Addr().Is6()
+	}
+	below := Link{Name: n.device(), Mark: Mark{ID: n.ID}, Up: true, MTU: n.mtu(), Master: bridge.Name, IPv6Off: true}
+	var out []Link
+	switch n.Type {
+	case Flat:
+		// The bridge takes the interface's place on the network, and is to be what the interface was.
+		bridge.IPv6Off, bridge.ARPFilter, bridge.Mark.Uplink = false, false, n.Physical
+		out = []Link{{Name: n.Physical, Up: true, Master: bridge.Name}}
+	case VLAN:
+		below.Shape = Shape{Kind: KindVLAN, Parent: n.Physical, VLAN: n.VLAN}
+		out = []Link{{Name: n.Physical, Up: true}, below}
+	case VXLAN:
+		below.Shape = Shape{
+			Kind: KindVXLAN, Parent: n.Physical, VNI: n.VNI, Local: n.Local, Group: n.Group, UDPPort: cmp.Or(n.UDPPort, 4789),
+		}
+		below.Peers = slices.Compact(slices.SortedFunc(slices.Values(n.Peers), netip.Addr.Compare))
+		if n.Physical != "" {
+			out = []Link{{Name: n.Physical, Up: true}}
+		}
+		out = append(out, below)
+	}
+	if macvtaps {
+		for i := range out {
+			out[i].Master = ""
+		}
+		return out
+	}
+	return append(out, bridge)
+}
+
+func sorted(list []netip.Prefix) []netip.Prefix {
+	return slices.SortedFunc(slices.Values(list), netip.Prefix.Compare)
+}
+
+func (n *Network) bridge() string { return cmp.Or(n.Bridge, BridgeName(n.ID)) }
+
+// device is what of the network is below its ports.
+func (n *Network) device() string {
+	switch n.Type {
+	case VLAN:
+		return cmp.Or(n.Device, VLANName(n.Physical, n.VLAN))
+	case VXLAN:
+		return VXLANName(n.VNI)
+	default:
+		return n.Physical
+	}
+}
+
+func (n *Network) mtu() int {
+	switch {
+	case n.MTU != 0:
+		return n.MTU
+	case n.Type != VXLAN:
+		return 1500
+	case n.overIPv6():
+		return 1500 - vxlanOverIPv6
+	default:
+		return 1500 - vxlanOverIPv4
+	}
+}
+
+// What a VXLAN adds to a frame: Ethernet, IP, UDP and its own header.
+const (
+	vxlanOverIPv4 = 50
+	vxlanOverIPv6 = 70
+)
+
+func (n *Network) overIPv6() bool {
+	return n.Local.Is6() || n.Group.Is6() || len(n.Peers) > 0 && n.Peers[0].Is6()
+}
+
+// port adds the link of a port.
+func (p *plan) port(port *Port) error {
+	if err := port.validate(); err != nil {
+		return err
+	}
+	n := p.networks[port.Network]
+	if n == nil && (port.Network != "" || port.VIF != VIFTap) {
+		return fmt.Errorf("network: %.40q is none of the host's", port.Network)
+	}
+	l := Link{Name: TapName(port.ID), Up: true, MTU: port.MTU}
+	if n != nil {
+		if port.MTU > n.mtu() {
+			return fmt.Errorf("mtu: %d is more than its network's %d", port.MTU, n.mtu())
+		}
+		l.MTU = cmp.Or(port.MTU, n.mtu())
+		if port.VIF != VIFMacvtap && p.macvtaps[n.ID] {
+			return fmt.Errorf("vif type: %s needs a bridge, and network %s has macvtap ports instead", port.VIF, n.ID)
+		}
+	}
+	switch port.VIF {
+	case VIFMacvtap:
+		l.Shape = Shape{Kind: KindMacvtap, Parent: n.device(), Mode: cmp.Or(port.Mode, "bridge")}
+		l.Mark.ID, l.MAC, l.IPv6Off = port.ID, port.MAC.String(), true
+	case VIFTap:
+		l.Shape = Shape{Kind: KindTap, MultiQueue: port.Queues > 1}
+		l.Mark.ID, l.MAC, l.IPv6Off = port.ID, hostSide(port.MAC), true
+	case VIFBridge:
+		l.Guest, l.Up = true, false // it comes up when the guest runs
+	}
+	if n != nil && port.VIF != VIFMacvtap {
+		l.Master = n.bridge()
+	}
+	who := "port " + port.ID
+	if err := p.room(l, who); err != nil {
+		return err
+	}
+	p.put(l, who)
+	return nil
+}
+
+// hostSide is the MAC of a tap's end on the host: as libvirt makes it of the guest's, so high that a bridge, which takes the lowest of
+// its links' MACs, never takes it.
+func hostSide(mac net.HardwareAddr) string {
+	out := slices.Clone(mac)
+	out[0] = 0xfe
+	return out.String()
+}
