@@ -50,7 +50,9 @@ func mustWant(t testing.TB, networks []Network, ports []Port) State {
 
 // TestApply makes networks of each type on a fake host, changes them, and takes them away again.
 func TestApply(t *testing.T) {
-	tap := func(id string, n string, last byte) Port { return Port{ID: id, Network: n, MAC: mac(last), VIF: VIFTap} }
+	tap := func(id string, n string, last byte) Port {
+		return Port{ID: id, Network: n, MAC: mac(last), VIF: VIFTap}
+	}
 	type step struct {
 		networks []Network
 		ports    []Port

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// large are 100 networks with 10 ports each: VLANs, VXLANs and local ones.
+// large are so many networks, VLANs, VXLANs and local ones, and so many ports, that are spread over them.
 func large(networks, ports int) ([]Network, []Port) {
 	var ns []Network
 	var ps []Port

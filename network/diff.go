@@ -8,14 +8,14 @@ import (
 )
 
 var (
-	// ErrTaken: a link of the wanted name is there and not the agent's. It stays as it is, and what was to be
+	// ErrTaken says that a link of the wanted name is there and not the agent's. It stays as it is, and what was to be
 	// has to wait until it is gone.
 	ErrTaken = errors.New("name is taken")
-	// ErrMissing: an interface of the host that is needed is not there. It may come.
+	// ErrMissing says that an interface of the host that is needed is not there. It may come.
 	ErrMissing = errors.New("no such interface")
-	// ErrMTU: a link below has a smaller MTU than is needed.
+	// ErrMTU says that a link below has a smaller MTU than is needed.
 	ErrMTU = errors.New("mtu is too large")
-	// ErrConflict: an interface's addresses or routes cannot be moved to the bridge that is to have them.
+	// ErrConflict says that an interface's addresses or routes cannot be moved to the bridge that is to have them.
 	ErrConflict = errors.New("in the way")
 )
 

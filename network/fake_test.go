@@ -93,7 +93,7 @@ func (f *fakeOS) refuse(c Change) error {
 		return errors.New("no bridge")
 	case c.Op == OpUp && l.Parent != "" && !parent.Up:
 		return errors.New("what it is on is down")
-	case c.Op == OpMoveRoute && !(to.Up && reaches(to, c.Route)):
+	case c.Op == OpMoveRoute && (!to.Up || !reaches(to, c.Route)):
 		return fmt.Errorf("next hop %s has no way on %s", c.Route.Via, to.Name)
 	case c.Op == OpMTU && parentThere && c.New.MTU > parent.MTU:
 		return errors.New("mtu is more than that of what it is on")
@@ -151,8 +151,6 @@ func newHost(t testing.TB) *fakeOS {
 	} {
 		f.state.Links[l.Name] = l
 	}
-	for _, a := range f.state.Links["eth0"].Addresses {
-		f.precious = append(f.precious, a)
-	}
+	f.precious = append(f.precious, f.state.Links["eth0"].Addresses...)
 	return f
 }

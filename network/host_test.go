@@ -1,6 +1,7 @@
 package network
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -86,6 +87,7 @@ var realTypes = []Type{Flat, VXLAN, Local, ""} // the kernels of some test machi
 // TestWalkHost is the walk in a real network namespace.
 func TestWalkHost(t *testing.T) {
 	inNamespace(t)
+	fewer(t, "20") // to remove a link takes the kernel 20 ms
 	before := hostText(t)
 	steps, changes := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -96,6 +98,18 @@ func TestWalkHost(t *testing.T) {
 		}
 	})
 	t.Logf("%d steps, %d changes", steps, changes)
+}
+
+// fewer lowers the number of checks, unless somebody asked for another than the default.
+func fewer(t testing.TB, checks string) {
+	f := flag.Lookup("rapid.checks")
+	if f.Value.String() != f.DefValue {
+		return
+	}
+	if err := f.Value.Set(checks); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(f.DefValue) })
 }
 
 // TestHostBridge: iproute2 sees the bridge as the host's way out, with the interface's addresses, routes and MAC.

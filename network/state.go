@@ -101,8 +101,8 @@ func (m Mark) String() string {
 // parseMark reads an alias. One that somebody else wrote is no mark.
 func parseMark(alias string) Mark {
 	rest, ours := strings.CutPrefix(alias, markPrefix)
-	fields := strings.Fields(rest)
-	if !ours || len(fields) == 0 || !validID(fields[0]) {
+	fields := strings.Split(rest, " ")
+	if !ours || !validID(fields[0]) {
 		return Mark{}
 	}
 	m := Mark{ID: fields[0]}

@@ -38,13 +38,9 @@ func (n *Network) validateType() error {
 	if n.Type != VXLAN && (n.VNI != 0 || n.Local.IsValid() || n.Group.IsValid() || len(n.Peers) > 0 || n.UDPPort != 0) {
 		return fmt.Errorf("vni, local, peers, group, udp port: a %s network has none", n.Type)
 	}
-	physical := n.Type == Flat || n.Type == VLAN || n.Type == VXLAN && n.Physical != ""
-	if physical && !validName(n.Physical) {
-		return fmt.Errorf("physical: %.40q is no name of an interface", n.Physical)
-	}
 	switch n.Type {
 	case Flat:
-		return nil
+		return n.validatePhysical()
 	case Local:
 		if n.Physical != "" {
 			return errors.New("physical: a local network has none")
@@ -54,12 +50,24 @@ func (n *Network) validateType() error {
 		if n.VLAN < 1 || n.VLAN > 4094 {
 			return fmt.Errorf("vlan: %d is not from 1 to 4094", n.VLAN)
 		}
-		return nil
+		return n.validatePhysical()
 	case VXLAN:
+		if n.Physical != "" {
+			if err := n.validatePhysical(); err != nil {
+				return err
+			}
+		}
 		return n.validateVXLAN()
 	default:
 		return fmt.Errorf("type: %.40q is not flat, vlan, vxlan or local", n.Type)
 	}
+}
+
+func (n *Network) validatePhysical() error {
+	if !validName(n.Physical) {
+		return fmt.Errorf("physical: %.40q is no name of an interface", n.Physical)
+	}
+	return nil
 }
 
 func (n *Network) validateVXLAN() error {

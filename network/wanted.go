@@ -18,17 +18,17 @@ type plan struct {
 	links    map[string]Link
 	makers   map[string]string // what wants the link, by its name
 	networks map[string]*Network
-	bridged  map[string]string // networks, by the link that is in their bridge
+	flat     map[string]string // flat networks, by their physical interface
 	macvtaps map[string]bool   // IDs of networks with macvtaps instead of a bridge
 	errs     []error
 }
 
-// Wanted are the links that the networks and ports of a host need. Everything that is wrong with them is in the error; then
-// the State is what the rest needs. It has one order of things for any order of its arguments.
+// Wanted are the links that the networks and ports of a host need. Everything that is wrong with them is in the error; the
+// State is then what the rest needs, and to apply it takes away what the wrong ones had. The order of the arguments means nothing.
 func Wanted(networks []Network, ports []Port) (State, error) {
 	p := &plan{
 		links: map[string]Link{}, makers: map[string]string{}, networks: map[string]*Network{},
-		bridged: map[string]string{}, macvtaps: map[string]bool{},
+		flat: map[string]string{}, macvtaps: map[string]bool{},
 	}
 	networks, ports = slices.Clone(networks), slices.Clone(ports)
 	slices.SortStableFunc(networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
@@ -43,9 +43,9 @@ func Wanted(networks []Network, ports []Port) (State, error) {
 	}
 	seen := map[string]bool{}
 	for i := range ports {
-		err := p.port(&ports[i])
-		if err == nil && seen[ports[i].ID] {
-			err = errors.New("id: it is there twice")
+		err := errors.New("id: it is there twice")
+		if !seen[ports[i].ID] {
+			err = p.port(&ports[i])
 		}
 		seen[ports[i].ID] = true
 		p.try("port "+shown(ports[i].ID), err)
@@ -76,12 +76,15 @@ func (p *plan) network(n *Network) error {
 	}
 	links := n.links(p.macvtaps[n.ID])
 	who := "network " + n.ID
-	for _, l := range links {
-		if err := p.room(l, who); err != nil {
+	for i, l := range links {
+		if slices.ContainsFunc(links[:i], func(other Link) bool { return other.Name == l.Name }) {
+			return fmt.Errorf("bridge, device, physical: two of them are %s", l.Name)
+		}
+		if err := p.room(l); err != nil {
 			return err
 		}
 	}
-	if err := p.freeBelow(n, links); err != nil {
+	if err := p.freeBelow(n); err != nil {
 		return err
 	}
 	if p.macvtaps[n.ID] && len(n.Addresses) > 0 {
@@ -94,11 +97,14 @@ func (p *plan) network(n *Network) error {
 		p.put(l, who)
 	}
 	p.networks[n.ID] = n
+	if n.Type == Flat {
+		p.flat[n.Physical] = n.ID
+	}
 	return nil
 }
 
 // room says whether nothing else wants the name. Interfaces that are only used may be so by many.
-func (p *plan) room(l Link, who string) error {
+func (p *plan) room(l Link) error {
 	other, taken := p.links[l.Name]
 	if taken && (l.owned() || other.owned() || l.Guest || other.Guest) {
 		return fmt.Errorf("name: %s is that of %s too", l.Name, p.makers[l.Name])
@@ -120,16 +126,10 @@ func (p *plan) room(l Link, who string) error {
 	return nil
 }
 
-// freeBelow says whether the physical interface can be had as the network needs it: one bridge, or macvtaps.
-func (p *plan) freeBelow(n *Network, links []Link) error {
-	if n.Type != Flat {
-		return nil
-	}
-	if other := p.bridged[n.Physical]; other != "" {
+// freeBelow says whether a flat network can have its physical interface for itself, but for VLANs and VXLANs.
+func (p *plan) freeBelow(n *Network) error {
+	if other := p.flat[n.Physical]; n.Type == Flat && other != "" {
 		return fmt.Errorf("physical: %s is that of the flat network %s", n.Physical, other)
-	}
-	if len(links) > 0 {
-		p.bridged[n.Physical] = n.ID
 	}
 	return nil
 }
@@ -252,11 +252,10 @@ func (p *plan) port(port *Port) error {
 	if n != nil && port.VIF != VIFMacvtap {
 		l.Master = n.bridge()
 	}
-	who := "port " + port.ID
-	if err := p.room(l, who); err != nil {
+	if err := p.room(l); err != nil {
 		return err
 	}
-	p.put(l, who)
+	p.put(l, "port "+port.ID)
 	return nil
 }
 

@@ -1,0 +1,129 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+)
+
+// Watch tells that links or addresses of the namespace in which it is called changed: once for what changed since the last time
+// was received. The channel is closed when ctx ends or nothing can be told any more.
+func (h Host) Watch(ctx context.Context) (<-chan struct{}, error) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	if err != nil {
+		return nil, fmt.Errorf("watch links: %w", err)
+	}
+	events := make(chan struct{}, 1)
+	stop := context.AfterFunc(ctx, socket.Close)
+	go func() {
+		defer close(events)
+		defer func() {
+			if stop() {
+				socket.Close()
+			}
+		}()
+		for {
+			// ENOBUFS is that the kernel had more to tell than it could keep, which is an event too.
+			if _, _, err := socket.Receive(); err != nil && !passing(err) {
+				return
+			}
+			select {
+			case events <- struct{}{}:
+			default: // one that was not received yet tells it
+			}
+		}
+	}()
+	return events, nil
+}
+
+func passing(err error) bool {
+	return !errors.Is(err, os.ErrClosed) && (errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN))
+}
+
+// Keeper holds a host's links to what was last asked of it: it repairs what others change.
+type Keeper struct {
+	os      OS
+	report  func([]Change, error)
+	mu      sync.Mutex // held while links are changed
+	want    State
+	asked   bool
+	failed  string // the problem that was reported last
+	repairs atomic.Uint64
+}
+
+// NewKeeper makes a Keeper of a host's links. It calls report with the changes that it made by itself, and with what it
+// could not do when that is not what it could not do before; report must not call the Keeper.
+func NewKeeper(os OS, report func([]Change, error)) *Keeper {
+	return &Keeper{os: os, report: report}
+}
+
+// Apply is Apply, with a State to hold from now on.
+func (k *Keeper) Apply(ctx context.Context, want State) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.want, k.asked = want.clone(), true
+	err := Apply(ctx, k.os, k.want)
+	k.failed = text(err)
+	return err
+}
+
+// Repairs counts the changes that were made because others had changed something. To put a guest's tap into its bridge when it comes
+// is none.
+func (k *Keeper) Repairs() uint64 { return k.repairs.Load() }
+
+// Somebody else who insists gets as many answers at once, and then so many a second.
+const (
+	repairsAtOnce    = 20
+	repairsPerSecond = 5
+)
+
+// Run looks after the links at each event of Host.Watch, until there are no more or ctx ends.
+func (k *Keeper) Run(ctx context.Context, events <-chan struct{}) error {
+	limit := rate.NewLimiter(repairsPerSecond, repairsAtOnce)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case _, more := <-events:
+			if !more {
+				return nil
+			}
+		}
+		if err := limit.Wait(ctx); err != nil {
+			return err
+		}
+		k.repair(ctx)
+	}
+}
+
+func (k *Keeper) repair(ctx context.Context) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.asked {
+		return
+	}
+	made, err := apply(ctx, k.os, k.want)
+	for _, c := range made {
+		if !k.want.Links[c.Link].Guest {
+			k.repairs.Add(1)
+		}
+	}
+	if now := text(err); len(made) > 0 || now != k.failed {
+		k.failed = now
+		k.report(made, err)
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
