@@ -103,7 +103,8 @@ func (q *novaQuestion) apply(s novaStep) error {
 		q.SecurityGroups[s.Group] = s.Rules
 	case "provider":
 		q.Provider = s.Rules
-	case "defer_on", "defer_off", "refresh_instance", "refresh_members", "refresh_rules", "refresh_provider":
+	case "defer_on", "defer_off": // what is between them is one step
+	case "refresh_instance", "refresh_members", "refresh_rules", "refresh_provider": // the answer is always fresh
 	case "init_host", "metadata": // address translation, which is not the firewall's
 	default:
 		return fmt.Errorf("op %q is not known", s.Op)

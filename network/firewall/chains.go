@@ -136,8 +136,8 @@ func once(rules []string) []string {
 
 func routed(ip netip.Addr, bridge, target string) string {
 	r := new(rule).prefix("-d", single(ip))
-	if bridge != "" {
-		r.words("-o", bridge)
+	if bridge != "" { // what is flooded in the bridge goes to others too
+		r.words("-o", bridge, "-m physdev ! --physdev-is-bridged")
 	}
 	return r.match() + "-j " + target
 }

@@ -179,3 +179,52 @@ func (h *host) neighbour(device string, ip netip.Addr, mac []byte) {
 	h.must(err)
 	h.must(netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: mac}))
 }
+
+// TestZonesAndStateless: an answer passes in a zone as it does without, and for a stateless group only by a rule.
+func TestZonesAndStateless(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v firewall.Variant) {
+		h, f := filteredHost(t, v)
+		question := eval.Packet{SrcMAC: endpoints[uplink].mac, Src: endpoints[uplink].v4, Dst: endpoints[web].v4, Protocol: 17, SrcPort: 123, DstPort: 4000}
+		answer := eval.Packet{SrcMAC: endpoints[web].mac, Src: question.Dst, Dst: question.Src, Protocol: 17, SrcPort: 4000, DstPort: 123}
+		answered := func() bool {
+			t.Helper()
+			if !h.passes(uplink, web, question.SrcMAC, endpoints[web].mac, frameOf(question, endpoints[web].mac)) {
+				t.Fatal("the question does not pass")
+			}
+			return h.passes(web, uplink, answer.SrcMAC, endpoints[uplink].mac, frameOf(answer, endpoints[uplink].mac))
+		}
+		s := testState()
+		for i := range s.Ports {
+			s.Ports[i].Zone = 7
+		}
+		apply(t, f, s)
+		if !answered() {
+			t.Error("an answer in a zone does not pass")
+		}
+		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
+		h.must(err)
+		if len(flows) == 0 || flows[0].Zone != 7 {
+			t.Errorf("tracked: %v, want one in zone 7", flows)
+		}
+		stateless := testState()
+		stateless.Groups[0].Stateless = true
+		apply(t, f, stateless)
+		h.must(netlink.ConntrackTableFlush(netlink.ConntrackTable))
+		if answered() {
+			t.Error("an answer passes without a rule in a stateless group")
+		}
+		with := testState()
+		with.Groups[0].Stateless = true
+		with.Groups[0].Rules = append(with.Groups[0].Rules, firewall.Rule{ID: "ntp-out", Direction: firewall.Egress, Ethertype: firewall.IPv4, Protocol: "udp",
+			Ports: &firewall.PortRange{Min: 123, Max: 123}})
+		apply(t, f, with)
+		if !answered() {
+			t.Error("an answer does not pass by its rule")
+		}
+		flows, err = netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
+		h.must(err)
+		if len(flows) != 0 {
+			t.Errorf("tracked all the same: %v", flows)
+		}
+	})
+}
