@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -268,23 +269,28 @@ func TestUnreachablePrograms(t *testing.T) {
 // TestHeldLock: another that holds the lock of iptables-legacy is waited for.
 func TestHeldLock(t *testing.T) {
 	newHost(t)
-	lock, err := os.OpenFile("/run/xtables.lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := unix.Open("/run/xtables.lock", unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = lock.Close() }()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+	defer func() { _ = unix.Close(lock) }()
+	if err := unix.Flock(lock, unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	r := newRecorder()
 	f := firewall.New(r, firewall.VariantLegacy, nil)
+	released := make(chan error, 1)
+	var once sync.Once
 	r.refuse = func(program, _ string) error {
 		if program == "iptables-legacy-restore" { // it is about to wait
-			time.AfterFunc(50*time.Millisecond, func() { _ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) })
+			once.Do(func() { time.AfterFunc(50*time.Millisecond, func() { released <- unix.Flock(lock, unix.LOCK_UN) }) })
 		}
 		return nil
 	}
 	apply(t, f, testState())
+	if err := <-released; err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestWalk goes from State to State at random, is killed on the way now and then, and starts again. Each time the host
@@ -293,7 +299,7 @@ func TestWalk(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v firewall.Variant) {
 		newHost(t)
 		if testing.Short() {
-			_ = flag.Set("rapid.checks", "20")
+			_ = flag.Set("rapid.checks", "60") // of which -short leaves a fifth
 		}
 		steps, kills := 0, 0
 		f := firewall.New(command.Exec{}, v, nil)
