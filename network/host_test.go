@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -82,7 +83,8 @@ func addressText(t testing.TB) string {
 	return strings.Join(out, "")
 }
 
-var realTypes = []Type{Flat, VXLAN, Local, ""} // the kernels of some test machines have no VLAN devices: test/lab/network has
+// realTypes are without VLANs, for which not every kernel has devices: TestHostVLAN is theirs.
+var realTypes = []Type{Flat, VXLAN, Local, ""}
 
 // TestWalkHost is the walk in a real network namespace.
 func TestWalkHost(t *testing.T) {
@@ -139,6 +141,93 @@ func TestHostBridge(t *testing.T) {
 	up, _ := net.InterfaceByName("up0")
 	if br, err := net.InterfaceByName(bridge); err != nil || br.HardwareAddr.String() != up.HardwareAddr.String() {
 		t.Errorf("the bridge has another MAC than its interface: %v, %v", br, err)
+	}
+}
+
+// TestHostLinks: iproute2 sees each kind of link as it was wanted.
+func TestHostLinks(t *testing.T) {
+	inNamespace(t)
+	applied(t, Host{}, mustWant(t, []Network{
+		{ID: netA, Type: VXLAN, VNI: 7, Local: netip.MustParseAddr("192.0.2.5"), Peers: addrs("192.0.2.21", "192.0.2.22")},
+		{ID: netB, Type: VXLAN, VNI: 8, Physical: "up0", Group: netip.MustParseAddr("239.1.1.8"), UDPPort: 8472, MTU: 8950},
+		{ID: netC, Type: Flat, Physical: "up1"},
+	}, []Port{
+		{ID: one, Network: netC, MAC: mac(1), VNIC: VNICMacvtap, VIF: VIFMacvtap, Mode: "vepa"},
+		{ID: two, Network: netA, MAC: mac(2), VIF: VIFTap, Queues: 2},
+	}))
+	for _, c := range []struct {
+		link string
+		has  []string
+	}{
+		{"vxlan-7", []string{"vxlan id 7 local 192.0.2.5", "dstport 4789", "mtu 1450", "master " + BridgeName(netA), ",UP"}},
+		{"vxlan-8", []string{"vxlan id 8 group 239.1.1.8 dev up0", "dstport 8472", "mtu 8950", "master " + BridgeName(netB)}},
+		{TapName(one), []string{"@up1", "macvtap mode vepa", "link/ether " + mac(1).String(), "mtu 1500"}},
+		{TapName(two), []string{"tun type tap pi off vnet_hdr on", "multi_queue", "persist on", "link/ether fe:16:3e:00:00:02"}},
+		{BridgeName(netA), []string{"mtu 1450", "stp_state 0", "alias compute-agent:" + netA}},
+	} {
+		text := ip(t, "-d", "link", "show", "dev", c.link)
+		for _, part := range c.has {
+			if !strings.Contains(text, part) {
+				t.Errorf("no %q in:\n%s", part, text)
+			}
+		}
+	}
+	fdb, err := exec.CommandContext(t.Context(), "bridge", "fdb", "show", "dev", "vxlan-7").CombinedOutput()
+	for _, peer := range []string{"192.0.2.21", "192.0.2.22"} {
+		if !strings.Contains(string(fdb), noMAC+" dst "+peer+" self permanent") {
+			t.Errorf("no entry for %s: %v\n%s", peer, err, fdb)
+		}
+	}
+	applied(t, Host{}, State{})
+}
+
+// TestHostVLAN: a VLAN is made, or, by a kernel that has none, refused, with nothing half-made left and all else there.
+func TestHostVLAN(t *testing.T) {
+	inNamespace(t)
+	want := mustWant(t, []Network{{ID: netA, Type: VLAN, Physical: "up0", VLAN: 100}, {ID: netB, Type: Local}}, []Port{
+		{ID: one, Network: netA, MAC: mac(1), VIF: VIFTap},
+	})
+	err := Apply(t.Context(), Host{}, want)
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP):
+		t.Log("this kernel has no VLAN devices")
+		if !strings.HasPrefix(err.Error(), "add up0.100 vlan tag 100 on up0") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("it says %v", err)
+		}
+		ip(t, "link", "show", "dev", BridgeName(netB))
+	case err != nil:
+		t.Error(err)
+	default:
+		text := ip(t, "-d", "link", "show", "dev", "up0.100")
+		for _, part := range []string{"up0.100@up0", "vlan protocol 802.1Q id 100", "mtu 1500", "master " + BridgeName(netA), ",UP"} {
+			if !strings.Contains(text, part) {
+				t.Errorf("no %q in:\n%s", part, text)
+			}
+		}
+		applied(t, Host{}, want)
+	}
+	applied(t, Host{}, State{})
+	if all, err := (Host{}).Links(t.Context()); err != nil || len(all.Links) != 5 {
+		t.Errorf("left are: %v\n%s", err, all)
+	}
+}
+
+// TestListAgain: a list that changed while it was read is read again, but not for ever.
+func TestListAgain(t *testing.T) {
+	reads := 0
+	got, err := list(func() ([]int, error) {
+		if reads++; reads < 3 {
+			return []int{1}, netlink.ErrDumpInterrupted
+		}
+		return []int{1, 2}, nil
+	})
+	if len(got) != 2 || err != nil {
+		t.Errorf("%v, %v after %d reads", got, err, reads)
+	}
+	reads = 0
+	_, err = list(func() ([]int, error) { reads++; return nil, netlink.ErrDumpInterrupted })
+	if !errors.Is(err, netlink.ErrDumpInterrupted) || reads != attempts {
+		t.Errorf("%v after %d reads", err, reads)
 	}
 }
 
