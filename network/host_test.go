@@ -263,6 +263,19 @@ func TestHostTakenName(t *testing.T) {
 	}
 }
 
+// TestHostTakenVNI: a VXLAN of somebody else's is in the way until it is gone.
+func TestHostTakenVNI(t *testing.T) {
+	inNamespace(t)
+	ip(t, "link", "add", "theirs", "type", "vxlan", "id", "7", "dstport", "4789")
+	want := mustWant(t, []Network{{ID: netA, Type: VXLAN, VNI: 7}}, nil)
+	err := Apply(t.Context(), Host{}, want)
+	if !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "another link has its tag or VNI") {
+		t.Errorf("it says %v", err)
+	}
+	ip(t, "link", "del", "theirs")
+	applied(t, Host{}, want)
+}
+
 // TestHostVanished: links that go while they are changed are told, and going is no error for those that were to go.
 func TestHostVanished(t *testing.T) {
 	inNamespace(t)

@@ -125,7 +125,11 @@ func create(l Link) error {
 	if link == nil {
 		return fmt.Errorf("%s is nothing that can be made", l)
 	}
-	return netlink.LinkAdd(link)
+	err = netlink.LinkAdd(link)
+	if errors.Is(err, unix.EEXIST) && (l.Kind == KindVLAN || l.Kind == KindVXLAN) {
+		return fmt.Errorf("%w: another link has its tag or VNI", ErrTaken)
+	}
+	return err
 }
 
 func createTap(attrs netlink.LinkAttrs, multiQueue bool) error {
