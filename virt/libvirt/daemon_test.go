@@ -51,7 +51,13 @@ func newDaemon(t testing.TB) *daemon {
 		}
 	}
 	p.start(t)
-	t.Cleanup(p.kill)
+	t.Cleanup(func() {
+		p.kill()
+		if state := p.cmd.ProcessState; t.Failed() && state != nil {
+			log, _ := os.ReadFile(filepath.Join(p.dir, "log/libvirtd.log")) // there may be none
+			t.Logf("the test's libvirtd: %v; its log:\n%s", state, log)
+		}
+	})
 	return p
 }
 
