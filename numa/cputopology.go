@@ -25,8 +25,8 @@ func (r Request) TopologyLimits() (preferred, limit CPUTopology, err error) {
 	if err != nil {
 		return preferred, limit, err
 	}
-	if exceeds(imageMax, flavorMax) {
-		return preferred, limit, failed("ImageVCPULimitsRangeExceeded", "hw_cpu_max_*", "", "the image's limits %v exceed the flavor's %v", imageMax, flavorMax)
+	if part, value, most := excess(imageMax, flavorMax); part != "" {
+		return preferred, limit, failed("ImageVCPULimitsRangeExceeded", "hw_cpu_max_"+part, strconv.Itoa(value), "the flavor's limit is %d", most)
 	}
 	limit = firstSet(imageMax, flavorMax, CPUTopology{noLimit, noLimit, noLimit})
 	flavor, err := topologyOf(r.ExtraSpecs, "hw:cpu_")
@@ -37,11 +37,11 @@ func (r Request) TopologyLimits() (preferred, limit CPUTopology, err error) {
 	if err != nil {
 		return preferred, limit, err
 	}
-	if exceeds(image, limit) {
-		return preferred, limit, failed("ImageVCPUTopologyRangeExceeded", "hw_cpu_*", "", "the image's topology %v exceeds the limits %v", image, limit)
+	if part, value, most := excess(image, limit); part != "" {
+		return preferred, limit, failed("ImageVCPUTopologyRangeExceeded", "hw_cpu_"+part, strconv.Itoa(value), "the limit of flavor and image is %d", most)
 	}
 	preferred = flavor
-	if exceeds(flavor, limit) {
+	if part, _, _ := excess(flavor, limit); part != "" {
 		preferred = CPUTopology{} // the image narrowed the limits below the flavor's wish
 	}
 	if image != (CPUTopology{}) {
@@ -65,10 +65,19 @@ func topologyOf(settings map[string]string, prefix string) (t CPUTopology, err e
 	return t, nil
 }
 
-// exceeds says whether a part of a is above the same part of limit, where limit has one.
-func exceeds(a, limit CPUTopology) bool {
-	over := func(v, max int) bool { return max > 0 && v > max }
-	return over(a.Sockets, limit.Sockets) || over(a.Cores, limit.Cores) || over(a.Threads, limit.Threads)
+// excess is the first part of a topology that is above the same part of a limit, where that has one; empty for none.
+func excess(a, limit CPUTopology) (part string, value, most int) {
+	for _, p := range []struct {
+		name        string
+		value, most int
+	}{
+		{"sockets", a.Sockets, limit.Sockets}, {"cores", a.Cores, limit.Cores}, {"threads", a.Threads, limit.Threads},
+	} {
+		if p.most > 0 && p.value > p.most {
+			return p.name, p.value, p.most
+		}
+	}
+	return "", 0, 0
 }
 
 // firstSet takes each part from the first topology that has it.

@@ -155,7 +155,7 @@ sweep() {
 	if virsh -c "$libvirt" version >/dev/null 2>&1; then
 		for uuid in $(domains); do
 			virsh -c "$libvirt" destroy "$uuid" >/dev/null 2>&1 || true
-			virsh -c "$libvirt" undefine "$uuid" --managed-save >/dev/null || true
+			virsh -c "$libvirt" undefine "$uuid" --managed-save --nvram >/dev/null || true
 		done
 	fi
 	for log in /var/log/libvirt/qemu/*.log; do
