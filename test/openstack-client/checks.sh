@@ -45,7 +45,7 @@ console() { echo "$dir/state/instances/$(server "$1")/console.log"; }
 # boots SERVER N: waits until the guest has come up N times from the same disk.
 boots() { wait_line "$(console "$1")" "TINY: root dev=/dev/vda boots=$2" 120 && wait_ready "$1" "$2"; }
 wait_ready() { within 60 has_lines "$(console "$1")" 'TINY: ready' "$2"; }
-has_lines() { [ "$(grep -c "$2" "$1")" -ge "$3" ]; }
+has_lines() { [ "$(grep -c "$2" "$1" 2>/dev/null)" -ge "$3" ] 2>/dev/null; }
 equal() { [ "$1" = "$2" ] || {
 	echo "is  '$1'"
 	echo "not '$2'"
