@@ -106,12 +106,12 @@ func (out *Forecast) fill(l *ledger, f NodeFacts, o Outlook, p Proposal) error {
 	wanted := claimOf(out.Server.ID, p.Flavor, p.Image)
 	claim, err := l.take(wanted, numaRequest(out.Server))
 	if err != nil {
-		out.Rows = l.forecastRows(wanted)
+		out.Rows = l.forecastRows(l.capacity.certain(wanted, numaRequest(out.Server)))
 		out.Misfit, _ = numa.Explain(out.Cells, numaRequest(out.Server), l.capacity.fitOptions(), l.placed()) // its error is err
 		return err
 	}
 	l.abort(claim.Key())
-	out.Claim, out.Rows = claim, l.forecastRows(claim)
+	out.Claim, out.Rows = claim, l.forecastRows(l.capacity.amountsOf(claim))
 	on.placed, on.devices = claim.NUMA, guestDevices(claim.PCI)
 	if out.Spec, err = buildSpec(out.Server, files, on); err != nil {
 		return err
@@ -129,10 +129,23 @@ func (out *Forecast) fill(l *ledger, f NodeFacts, o Outlook, p Proposal) error {
 	return nil
 }
 
+// certain is what a claim without a place would take in any case: of one that asks for cells it is the place that says
+// whether its memory is in huge pages, and whether its vCPUs are pinned.
+func (c Capacity) certain(claim Claim, r numa.Request) amounts {
+	asked := c.amountsOf(claim)
+	if cells, err := r.Constraints(); err != nil || cells == nil {
+		return asked
+	}
+	asked[rowSmallMemory] = 0
+	if c.NUMA.DedicatedSet != nil {
+		asked[rowVCPU] = 0
+	}
+	return asked
+}
+
 // forecastRows are the rows that a claim takes something of.
-func (l *ledger) forecastRows(c Claim) []ForecastRow {
+func (l *ledger) forecastRows(asked amounts) []ForecastRow {
 	var list []ForecastRow
-	asked := l.capacity.amountsOf(c)
 	for i, r := range l.capacity.resources(l.host) {
 		if asked[i] > 0 {
 			list = append(list, ForecastRow{r.name, r.unit, asked[i], r.limit() - l.used[i]})

@@ -188,7 +188,7 @@ var devices = []*Setting{
 	ofFlavor("hw_rng:rate_bytes", atLeast(0), Setting{Default: "no limit", Meaning: "how many bytes the guest may read in a period"}),
 	ofFlavor("hw_rng:rate_period", atLeast(0), Setting{Default: "0", Meaning: "the period in milliseconds"}),
 	ofImage("hw_rng_model", words("virtio"), Setting{Default: "virtio", Meaning: "the one model that there is"}),
-	flavorAndImage("serial_port_count", ownRule, atLeast(0), Setting{Class: "ImageSerialPortNumberInvalid", Default: "1", Meaning: "serial ports; the flavor's number is the limit of the image's",
+	flavorAndImage("serial_port_count", ownRule, atLeast(0), Setting{Class: "ImageSerialPortNumberInvalid", Default: "1", Meaning: "serial ports for consoles over the network, without which a guest has one port, for its log; the flavor's number is the limit of the image's",
 		Refused: "ImageSerialPortNumberExceedFlavorValue: the image's is above the flavor's; SerialPortNumberLimitExceeded: more than 4"}),
 	ofImage("hw_qemu_guest_agent", yesOrNo(), Setting{Default: "no", Meaning: "a channel to the agent inside the guest"}),
 	ofImage("os_require_quiesce", yesOrNo(), Setting{Default: "no", Meaning: "no snapshot without the guest's file systems at rest", Refused: "QemuGuestAgentNotEnabled: a snapshot without hw_qemu_guest_agent"}),

@@ -104,9 +104,17 @@ func placement(guest, placed numa.Guest) string {
 		for j, p := range c.Pins {
 			pins[j] = fmt.Sprintf("%d:%d", p.VCPU, p.PCPU)
 		}
-		t.AppendRow(table.Row{guest.Cells[i].ID, c.ID, c.MemoryMiB, c.PageKiB, c.Shared, strings.Join(pins, " "), c.Reserved})
+		t.AppendRow(table.Row{guest.Cells[i].ID, c.ID, c.MemoryMiB, orWord(c.PageKiB, "ordinary"), c.Shared, strings.Join(pins, " "), c.Reserved})
 	}
 	return t.Render() + "\n"
+}
+
+// orWord is a number, or what none means.
+func orWord(n int, none string) any {
+	if n == 0 {
+		return none
+	}
+	return n
 }
 
 func plainTable(header table.Row) table.Writer {

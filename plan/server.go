@@ -164,7 +164,7 @@ func (p ServerPlan) writeGuest(b *strings.Builder) {
 	} else {
 		t := plainTable(table.Row{"MAC", "Model", "Queues", "MTU", "Type", "To", "Target"})
 		for _, n := range p.Network {
-			t.AppendRow(table.Row{n.MAC, n.Model, max(1, n.Queues), n.MTU, n.Type, n.To, n.Target})
+			t.AppendRow(table.Row{n.MAC, n.Model, max(1, n.Queues), orWord(n.MTU, "default"), n.Type, n.To, n.Target})
 		}
 		b.WriteString("\nNetwork\n" + t.Render() + "\n")
 	}

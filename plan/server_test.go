@@ -3,6 +3,7 @@ package plan
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +148,19 @@ func TestServerPlanRefusals(t *testing.T) {
 				t.Error(text)
 			}
 		})
+	}
+}
+
+// TestRefusedCellsClaimNoOrdinaryMemory asks for more huge pages than there are: whether its memory would have been in
+// huge pages or its vCPUs pinned nobody can say, so that nothing is said of the rows that depend on it.
+func TestRefusedCellsClaimNoOrdinaryMemory(t *testing.T) {
+	p := planOf(t, `{name: s, flavor: {vcpus: 2, ram: 30000, disk: 1, extra_specs: {hw:mem_page_size: 2MB, hw:cpu_policy: dedicated}}, image: {name: i}}`, planCapacity())
+	var rows []string
+	for _, c := range p.Claim {
+		rows = append(rows, c.Resource)
+	}
+	if want := []string{"memory", "disk"}; p.Accepted || !slices.Equal(rows, want) {
+		t.Errorf("accepted %v with rows %q, want %q", p.Accepted, rows, want)
 	}
 }
 

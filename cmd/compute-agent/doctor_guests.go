@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"compute-agent/virt"
 )
@@ -58,5 +63,46 @@ func (p *patient) checkTPM(context.Context) verdict {
 	case guests.TPMBackends.Refuses("emulator"):
 		return warning(remedy, "libvirt finds no swtpm")
 	}
+	if owned := p.foreignCA(); owned != "" {
+		return warning("chown -R "+swtpmUser+" "+swtpmCA, "swtpm runs as user %s and cannot write %s: no guest with a new TPM starts", swtpmUser, owned)
+	}
 	return ok("swtpm: %s", strings.Join(guests.TPMVersions, ", "))
 }
+
+// Debian's libvirt runs swtpm as this user. A libvirtd that was started before swtpm was installed, when there was no
+// such user, runs it as root instead until it is started again: what root has made in swtpm's certificate authority
+// until then is in the way.
+const (
+	swtpmUser = "tss"
+	swtpmCA   = "/var/lib/swtpm-localca"
+)
+
+// foreignCA is the first file of swtpm's certificate authority that its user does not own; empty for none, and where
+// libvirt's configuration names the user.
+func (p *patient) foreignCA() string {
+	u, _, err := p.lookupUser(swtpmUser)
+	if err != nil {
+		return ""
+	}
+	settings, err := os.ReadFile(p.path("/etc/libvirt/qemu.conf"))
+	if err == nil && setsUser.Match(settings) {
+		return ""
+	}
+	entries, err := os.ReadDir(p.path(swtpmCA))
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		path := filepath.Join(swtpmCA, e.Name())
+		info, err := os.Stat(p.path(path))
+		if err != nil {
+			continue
+		}
+		if st, is := info.Sys().(*syscall.Stat_t); is && strconv.Itoa(int(st.Uid)) != u.Uid {
+			return path
+		}
+	}
+	return ""
+}
+
+var setsUser = regexp.MustCompile(`(?m)^\s*swtpm_user\s*=`)
