@@ -8,7 +8,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"compute-agent/internal/command"
 
@@ -116,31 +115,19 @@ func (p *patient) examine(ctx context.Context) []finding {
 }
 
 func newDoctorCommand() *cobra.Command {
-	var output, root string
-	cmd := &cobra.Command{
+	var root string
+	cmd := tells(&cobra.Command{
 		Use:   "doctor",
 		Short: "Say whether this host is fit, and what to do where it is not",
 		Long: "Looks at the host as the agent will use it with the same configuration, and changes nothing.\n" +
 			"Exits with 1 if a check fails; warnings do not count.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "table" && output != "json" {
-				return fmt.Errorf("--output must be table or json, not %q", output)
-			}
-			c, err := configOf(cmd)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
-			defer cancel()
-			p := newPatient(ctx, root, c)
-			defer p.hypervisor.close()
-			return report(cmd.OutOrStdout(), output, p.examine(ctx))
-		},
-	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "`format`: table or json")
+	}, func(ctx context.Context, cmd *cobra.Command, c *Config, _ []string, output string) error {
+		p := newPatient(ctx, root, c)
+		defer p.hypervisor.close()
+		return report(cmd.OutOrStdout(), output, p.examine(ctx))
+	})
 	cmd.Flags().StringVar(&root, "root", "/", "`directory` at which the host's /proc, /sys, /dev and /run are found, for a\nlook out of a container")
-	addConfigFlags(cmd.Flags())
 	return cmd
 }
 

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"compute-agent/compute"
 	"compute-agent/store"
@@ -36,34 +35,20 @@ func newNodeCommand() *cobra.Command {
 }
 
 func newNodeShowCommand() *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
+	return tells(&cobra.Command{
 		Use:   "show",
 		Short: "Print what the host has and what servers claim of it",
 		Long: "Prints the node in two shapes: Nova's ComputeNode, and the resource provider of the placement service with its\n" +
 			"inventories, usages and traits. Reads the database and asks the hypervisor, with the same configuration as the\n" +
 			"agent; the agent need not run, and is not disturbed where it does.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "table" && output != "json" {
-				return fmt.Errorf("--output must be table or json, not %q", output)
-			}
-			c, err := configOf(cmd)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
-			defer cancel()
-			r, err := reportNode(ctx, c, cmd.ErrOrStderr())
-			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			return printNode(cmd.OutOrStdout(), output, r)
-		},
-	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "`format`: table or json")
-	addConfigFlags(cmd.Flags())
-	return cmd
+	}, func(ctx context.Context, cmd *cobra.Command, c *Config, _ []string, output string) error {
+		r, err := reportNode(ctx, c, cmd.ErrOrStderr())
+		if err != nil {
+			return exitError{exitFailed, err}
+		}
+		return printNode(cmd.OutOrStdout(), output, r)
+	})
 }
 
 func reportNode(ctx context.Context, c *Config, log io.Writer) (compute.NodeReport, error) {

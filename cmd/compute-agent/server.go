@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"compute-agent/compute"
 	"compute-agent/guest"
@@ -35,34 +34,20 @@ func newServerCommand() *cobra.Command {
 }
 
 func newServerHardwareCommand() *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
+	return tells(&cobra.Command{
 		Use:   "hardware SERVER",
 		Short: "Print what a server's guest was made of, and what a hard reboot would make of it now",
 		Long: "Prints the hardware as the guest's operating system sees it: what the guest was last made of, what it would be\n" +
 			"made of now, and the differences, which a hard reboot would bring. SERVER is an ID or a name. Reads the database\n" +
 			"and asks the hypervisor, with the same configuration as the agent; the agent need not run. Nothing is changed.",
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "table" && output != "json" {
-				return fmt.Errorf("--output must be table or json, not %q", output)
-			}
-			c, err := configOf(cmd)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
-			defer cancel()
-			r, err := reportHardware(ctx, c, args[0], cmd.ErrOrStderr())
-			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			return printHardware(cmd.OutOrStdout(), output, r)
-		},
-	}
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "`format`: table or json")
-	addConfigFlags(cmd.Flags())
-	return cmd
+	}, func(ctx context.Context, cmd *cobra.Command, c *Config, args []string, output string) error {
+		r, err := reportHardware(ctx, c, args[0], cmd.ErrOrStderr())
+		if err != nil {
+			return exitError{exitFailed, err}
+		}
+		return printHardware(cmd.OutOrStdout(), output, r)
+	})
 }
 
 func reportHardware(ctx context.Context, c *Config, server string, log io.Writer) (r compute.HardwareReport, err error) {
