@@ -18,19 +18,19 @@ func TestClaimsVectors(t *testing.T) {
 		if err := json.Unmarshal(line, &want); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := Claims(line)
-		if err != nil {
-			t.Errorf("%s: %v", want.ID, err)
-			continue
-		}
-		if err := json.Unmarshal(answer, &got); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want.Output, got.Output); diff != "" {
-			t.Errorf("%s (-nova +got):\n%s", want.ID, diff)
-			continue
-		}
-		right++
+		t.Run(want.ID, func(t *testing.T) {
+			answer, err := Claims(line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(answer, &got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want.Output, got.Output); diff != "" {
+				t.Fatalf("(-nova +got):\n%s", diff)
+			}
+			right++
+		})
 	}
 	t.Logf("claims vectors: %d right", right)
 	if right == 0 {

@@ -13,22 +13,22 @@ import (
 func TestHostTopologyVectors(t *testing.T) {
 	right := 0
 	for _, v := range readVectors(t, "testdata/host_topology.jsonl.gz") {
-		line, err := HostTopology(v.line)
-		if err != nil {
-			t.Errorf("%s: %v", v.ID, err)
-			continue
-		}
-		var got struct {
-			Output map[string]any `json:"output"`
-		}
-		if err := json.Unmarshal(line, &got); err != nil {
-			t.Fatal(err)
-		}
-		if diff := gocmp.Diff(normalise(sortCores(v.Output)), normalise(sortCores(got.Output))); diff != "" {
-			t.Errorf("%s (-nova +got):\n%s", v.ID, diff)
-			continue
-		}
-		right++
+		t.Run(v.ID, func(t *testing.T) {
+			line, err := HostTopology(v.line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				Output map[string]any `json:"output"`
+			}
+			if err := json.Unmarshal(line, &got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := gocmp.Diff(normalise(sortCores(v.Output)), normalise(sortCores(got.Output))); diff != "" {
+				t.Fatalf("(-nova +got):\n%s", diff)
+			}
+			right++
+		})
 	}
 	t.Logf("host topology vectors: %d right", right)
 	if right == 0 {

@@ -104,8 +104,10 @@ func (r *report) add(e event) {
 	k := key{e.Package, e.Test}
 	switch e.Action {
 	case "run":
-		if i := strings.LastIndex(e.Test, "/"); i > 0 {
-			r.parents[key{e.Package, e.Test[:i]}] = true
+		for i, c := range e.Test { // a subtest's own name may have slashes
+			if c == '/' {
+				r.parents[key{e.Package, e.Test[:i]}] = true
+			}
 		}
 	case "build-output":
 		r.print("%s", e.Output)
