@@ -198,8 +198,18 @@ func suspendGuest(t testing.TB, id string) {
 	}
 }
 
-// qemuPID finds a guest's process by the UUID on its command line.
+// qemuPID is a guest's process.
 func qemuPID(t testing.TB, id string) int {
+	t.Helper()
+	pid := findQEMU(t, id)
+	if pid == 0 {
+		t.Fatalf("guest %s has no QEMU", id)
+	}
+	return pid
+}
+
+// findQEMU finds a guest's process by the UUID on its command line; 0 for none.
+func findQEMU(t testing.TB, id string) int {
 	t.Helper()
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -215,7 +225,6 @@ func qemuPID(t testing.TB, id string) int {
 			return pid
 		}
 	}
-	t.Fatalf("guest %s has no QEMU", id)
 	return 0
 }
 
