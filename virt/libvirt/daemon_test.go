@@ -95,19 +95,20 @@ func (p *daemon) signal(t testing.TB, sig syscall.Signal) {
 }
 
 // forgot says whether libvirtd holds a guest for a start that it was killed in: libvirt 9.0 can come back with that
-// job open, owned by nobody, and then refuses all others of the guest. It takes libvirtd's end and QEMU's
-// to go on, and the guest must be destroyed then.
-func (p *daemon) forgot(t *testing.T, d *Driver, id string) bool {
+// job open, owned by nobody, and then refuses all others of the guest. It takes the end of libvirtd, of QEMU and of libvirt's
+// note of the running guest to go on, and the guest must be destroyed then.
+func (p *daemon) forgot(t *testing.T, d *Driver, s virt.Spec) bool {
 	t.Helper()
-	if err := d.Destroy(within(t), id); !errors.Is(err, virt.ErrBusy) {
+	if err := d.Destroy(within(t), s.ID); !errors.Is(err, virt.ErrBusy) {
 		return false
 	}
 	p.kill()
-	if pid := findQEMU(t, id); pid > 0 {
+	if pid := findQEMU(t, s.ID); pid > 0 {
 		must(t, syscall.Kill(pid, syscall.SIGKILL))
 	}
+	must(t, os.Remove(filepath.Join(p.dir, "run/qemu", s.Name+".xml")))
 	p.start(t)
-	must(t, d.Destroy(within(t), id))
+	must(t, d.Destroy(within(t), s.ID))
 	return true
 }
 
@@ -304,7 +305,7 @@ func TestCreateIsWholeOrNotAtAll(t *testing.T) {
 			case err == nil && guestErr == nil:
 				made++
 			case errors.Is(err, virt.ErrUnavailable) && errors.Is(guestErr, virt.ErrNotFound):
-			case name == "killed" && guestErr == nil && p.forgot(t, d, spec.ID):
+			case name == "killed" && guestErr == nil && p.forgot(t, d, spec):
 				t.Logf("libvirtd killed after %d ms: it came back with the start that it was killed in still under way", delay)
 			default:
 				t.Errorf("libvirtd %s after %d ms: Create says %v, Guest says %v", name, delay, err, guestErr)
