@@ -204,7 +204,9 @@ func TestCommandDuringOperationIsAConflict(t *testing.T) {
 	}
 	// A delete interrupts it.
 	w.must(w.DeleteServer(t.Context(), id))
-	w.must(w.DeleteServer(t.Context(), id)) // and again
+	if err := w.DeleteServer(t.Context(), id); err != nil && !errors.Is(err, compute.ErrNotFound) { // it may be gone by now
+		t.Errorf("a second delete: %v", err)
+	}
 	w.must(w.Wait(t.Context(), id))
 	w.audit()
 	if len(w.servers()) > 0 {
