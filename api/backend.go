@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"compute-agent/compute"
+	"compute-agent/neutron"
 )
 
 // Backend is what the front door asks of the core; *compute.Manager is it. Errors wrap the kinds
@@ -71,4 +72,52 @@ type Nodes interface {
 	Node(ctx context.Context) (compute.Node, error)
 	// Up tells whether the hypervisor answered when it was last spoken to. It is quick.
 	Up() bool
+}
+
+// Networks is the network service; *compute.NetworkService is it. What a caller may see and change is the front door's to say;
+// what is possible, the service's. An update applies change to the user's part of a record; its error is returned as it is.
+type Networks interface {
+	CreateNetwork(ctx context.Context, n neutron.Network) (neutron.Network, error)
+	Network(ctx context.Context, id string) (neutron.Network, error)
+	Networks(ctx context.Context) ([]neutron.Network, error)
+	UpdateNetwork(ctx context.Context, id string, change func(*neutron.Network) error) (neutron.Network, error)
+	DeleteNetwork(ctx context.Context, id string) error
+
+	CreateSubnet(ctx context.Context, r neutron.SubnetRequest) (neutron.Subnet, error)
+	Subnet(ctx context.Context, id string) (neutron.Subnet, error)
+	Subnets(ctx context.Context) ([]neutron.Subnet, error)
+	UpdateSubnet(ctx context.Context, id string, change func(*neutron.Subnet) error) (neutron.Subnet, error)
+	DeleteSubnet(ctx context.Context, id string) error
+
+	CreatePort(ctx context.Context, r neutron.PortRequest) (neutron.Port, error)
+	Port(ctx context.Context, id string) (neutron.Port, error)
+	Ports(ctx context.Context) ([]neutron.Port, error)
+	UpdatePort(ctx context.Context, id string, change func(*neutron.Port) error) (neutron.Port, error)
+	DeletePort(ctx context.Context, id string) error
+
+	CreateSecurityGroup(ctx context.Context, g neutron.SecurityGroup) (neutron.SecurityGroup, error)
+	SecurityGroup(ctx context.Context, id string) (neutron.SecurityGroup, error)
+	// SecurityGroups lists all; the project's default one is made if it is not there.
+	SecurityGroups(ctx context.Context, projectID string) ([]neutron.SecurityGroup, error)
+	UpdateSecurityGroup(ctx context.Context, id string, change func(*neutron.SecurityGroup) error) (neutron.SecurityGroup, error)
+	DeleteSecurityGroup(ctx context.Context, id string) error
+	// AddRule adds a rule to a group, RemoveRule removes it.
+	AddRule(ctx context.Context, groupID string, r neutron.Rule) (neutron.Rule, error)
+	RemoveRule(ctx context.Context, ruleID string) error
+
+	CreateRouter(ctx context.Context, r neutron.RouterRequest) (neutron.Router, error)
+	Router(ctx context.Context, id string) (neutron.Router, error)
+	Routers(ctx context.Context) ([]neutron.Router, error)
+	UpdateRouter(ctx context.Context, id string, change func(*neutron.RouterRequest) error) (neutron.Router, error)
+	DeleteRouter(ctx context.Context, id string) error
+	// AddInterface connects a router to a subnet, by a port that is made or by one that is there; one of the two is named. It returns
+	// the port. RemoveInterface takes it away, and the port with it.
+	AddInterface(ctx context.Context, routerID, subnetID, portID string) (neutron.Port, error)
+	RemoveInterface(ctx context.Context, routerID, subnetID, portID string) (neutron.Port, error)
+
+	CreateFloatingIP(ctx context.Context, f neutron.FloatingIPRequest) (neutron.FloatingIP, error)
+	FloatingIP(ctx context.Context, id string) (neutron.FloatingIP, error)
+	FloatingIPs(ctx context.Context) ([]neutron.FloatingIP, error)
+	UpdateFloatingIP(ctx context.Context, id string, change func(*neutron.FloatingIP) error) (neutron.FloatingIP, error)
+	DeleteFloatingIP(ctx context.Context, id string) error
 }

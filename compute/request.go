@@ -24,6 +24,12 @@ type CreateRequest struct {
 	// AdminPassword reaches the guest on its config drive, and nothing else. It is in the journal
 	// until the server is built and nowhere afterwards.
 	AdminPassword string
+
+	// Networking and Networks say which interfaces the server gets; SecurityGroups, names or IDs, are those of the ports that are made
+	// for it, none for the project's default.
+	Networking     Networking
+	Networks       []RequestedNetwork
+	SecurityGroups []string
 }
 
 // ServerChange is a change of a server's own words; nil leaves one as it is.

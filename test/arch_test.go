@@ -36,11 +36,12 @@ var mayImport = map[string][]string{
 	"virt/virttest": {"virt"},
 	// The core decides.
 	"guest":   {"virt", "numa", "pci", "blockdev", "hwprops", "configdrive"},
-	"compute": {"guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "hwprops"},
+	"neutron": {"network"},
+	"compute": {"guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "hwprops"},
 	// Edges talk and remember; never with each other.
-	"store": {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
-	"api":   {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity", "hwprops"},
-	"nova":  {"compute", "guest", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive"},
+	"store": {"compute", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
+	"api":   {"compute", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity", "hwprops"},
+	"nova":  {"compute", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive"},
 	// Wiring and the tests that cross packages see everything.
 	"plan": {"..."},
 	"cmd":  {"..."},

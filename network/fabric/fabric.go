@@ -1,0 +1,53 @@
+// Package fabric joins what a host's networks consist of: links, filters, namespaces, DHCP servers, routers and the metadata
+// service. State says what is wanted of all of them, Fabric makes it so, in an order in which no port is ever open without its filter.
+package fabric
+
+import (
+	"net"
+	"net/netip"
+
+	"compute-agent/network"
+	"compute-agent/network/dhcp"
+	"compute-agent/network/firewall"
+	"compute-agent/network/router"
+)
+
+// State is all that a host has to have so that its ports work. The zero State is nothing.
+type State struct {
+	Networks   []network.Network
+	Ports      []network.Port
+	Firewall   firewall.State
+	Namespaces []network.Namespace
+	DHCP       []dhcp.Server
+	Routers    []router.Router
+	// Metadata are the namespaces in which guests ask for their metadata, with the ports that may.
+	Metadata []MetadataPlace
+}
+
+// MetadataPlace is a namespace in which the metadata service answers on 169.254.169.254 and fe80::a9fe:a9fe.
+type MetadataPlace struct {
+	Namespace string
+	// Devices are those on which guests ask, by their name in the namespace.
+	Devices []string
+	// Ports are who may ask there: who has the address that the kernel says, and the MAC that its neighbour table has of it.
+	Ports []MetadataPort
+}
+
+// PortError says that a port does not work, and why. Its filter lets nothing pass, or it is not plugged in.
+type PortError struct {
+	Port string // ID
+	Err  error
+}
+
+// Error names the port and the cause.
+func (e *PortError) Error() string { return "port " + e.Port + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *PortError) Unwrap() error { return e.Err }
+
+// MetadataPort is a port with the addresses from which its guest asks.
+type MetadataPort struct {
+	ID        string
+	MAC       net.HardwareAddr
+	Addresses []netip.Addr
+}

@@ -1,0 +1,27 @@
+package network
+
+import (
+	"net"
+	"net/netip"
+)
+
+// Namespace is a network namespace of the host in which a service of networks runs: a DHCP server with the metadata service
+// (qdhcp-...), or a router (qrouter-...), as Neutron has them. What is in it reaches nothing of the host but through its devices.
+type Namespace struct {
+	Name string // below /run/netns
+	// Forwarding routes packets between the devices.
+	Forwarding bool
+	Devices    []Device
+}
+
+// Device is an interface in a namespace: one end of a veth, the other end of which is in a network's bridge, called TapName.
+type Device struct {
+	Port    string // ID of Neutron
+	Network string // ID of the network whose bridge it is plugged into
+	Name    string // in the namespace: ns-..., qr-... or qg-... with the first 11 characters of the port's ID
+	MAC     net.HardwareAddr
+	MTU     int // 0 for the network's
+	// Addresses are its own. Beside them an IPv6 link-local address of its MAC is there.
+	Addresses []netip.Prefix
+	Routes    []Route
+}
