@@ -4,14 +4,16 @@ package router
 
 import "net/netip"
 
-// Router is one router. Its namespace with its devices is a network.Namespace with Forwarding.
+// Router is one router. Its namespace with its devices, their addresses and the routes, static ones and the default one by the gateway
+// of the external subnet, is a network.Namespace with Forwarding; neutron.Plan makes both.
 type Router struct {
 	ID        string
 	Namespace string
 	// Outside is the device to the external network; empty for none. Inside are the others.
 	Outside string
 	Inside  []Inside
-	// SNAT is the address with which all leaves that has no floating IP; the zero Addr for none. Only of IPv4.
+	// SNAT is the address of Outside with which all leaves that has no floating IP. Only of IPv4, and then nothing comes in but answers and
+	// what is for a floating IP. With the zero Addr the inside networks are routed both ways, as Neutron does without enable_snat.
 	SNAT        netip.Addr
 	FloatingIPs []FloatingIP
 }
@@ -33,5 +35,6 @@ type Advertisement struct {
 	DNS                   []netip.Addr
 }
 
-// FloatingIP leads from an address outside to one inside.
+// FloatingIP leads from an address outside to one inside, and back. Only of IPv4. It is no address of the network.Namespace: Routers puts it
+// on Outside, with a prefix of 32 bits, and tells the neighbours.
 type FloatingIP struct{ Address, Fixed netip.Addr }
