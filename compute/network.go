@@ -15,20 +15,46 @@ type NetworkReader interface {
 	Networks() ([]neutron.Network, error)
 	Subnet(id string) (neutron.Subnet, error)
 	Subnets() ([]neutron.Subnet, error)
+	SubnetsOf(networkID string) ([]neutron.Subnet, error)
 	Port(id string) (neutron.Port, error)
 	Ports() ([]neutron.Port, error)
 	// PortsOf lists the ports of a device: a server's in the order of Index.
 	PortsOf(deviceID string) ([]neutron.Port, error)
+	// PortsOn lists the ports on a network, PortsIn those in a security group.
+	PortsOn(networkID string) ([]neutron.Port, error)
+	PortsIn(groupID string) ([]neutron.Port, error)
+	// AddressesUsed counts the addresses of a network that its ports have, in a range.
+	AddressesUsed(networkID string, within neutron.Range) (int, error)
 	SecurityGroup(id string) (neutron.SecurityGroup, error)
 	SecurityGroups() ([]neutron.SecurityGroup, error)
+	SecurityGroupsOf(projectID string) ([]neutron.SecurityGroup, error)
 	Router(id string) (neutron.Router, error)
 	Routers() ([]neutron.Router, error)
 	FloatingIP(id string) (neutron.FloatingIP, error)
 	FloatingIPs() ([]neutron.FloatingIP, error)
+	// FloatingIPsOf lists those that lead to a port.
+	FloatingIPsOf(portID string) ([]neutron.FloatingIP, error)
+	// Owned counts what a project has.
+	Owned(what NetworkResource, projectID string) (int, error)
 }
 
+// NetworkResource is a kind of record that projects have a quota of, spelled as Neutron's quotas are.
+type NetworkResource string
+
+// The kinds. Rules are part of their groups.
+const (
+	ResourceNetwork       NetworkResource = "network"
+	ResourceSubnet        NetworkResource = "subnet"
+	ResourcePort          NetworkResource = "port"
+	ResourceSecurityGroup NetworkResource = "security_group"
+	ResourceRule          NetworkResource = "security_group_rule"
+	ResourceRouter        NetworkResource = "router"
+	ResourceFloatingIP    NetworkResource = "floatingip"
+)
+
 // NetworkWriter changes the records of the network service, as Writer does. What another record refers to cannot be deleted:
-// ErrConflict. PutPort is ErrExists with the field at fault when another port of the network has the MAC or an address.
+// ErrConflict. PutPort is ErrExists with the field at fault when another port of the network has the MAC or an address, PutSecurityGroup
+// when the project has another one of the name DefaultGroup. What refers to a record that is not there is ErrNotFound.
 type NetworkWriter interface {
 	PutNetwork(neutron.Network) error
 	DeleteNetwork(id string) error

@@ -37,6 +37,7 @@ type Reader interface {
 	Images() ([]Image, error)
 	Keypair(userID, name string) (Keypair, error)
 	Keypairs(userID string) ([]Keypair, error)
+	NetworkReader
 }
 
 // Writer changes the store. Put replaces the record with the same key or adds it; Delete of
@@ -65,4 +66,5 @@ type Writer interface {
 	DeleteImage(id string) error
 	PutKeypair(Keypair) error
 	DeleteKeypair(userID, name string) error
+	NetworkWriter
 }

@@ -30,10 +30,12 @@ type Network struct {
 	Segment      int          // provider:segmentation_id: VLAN tag or VNI; 0 for none
 	DNSDomain    string
 	Default      bool // is_default, of an external network
-	Tags         []string
-	Revision     int
-	Created      time.Time
-	Updated      time.Time
+	// Zone is the conntrack zone of its ports on a host: a number that no other network has for as long as it is there.
+	Zone     uint16
+	Tags     []string
+	Revision int
+	Created  time.Time
+	Updated  time.Time
 }
 
 // Subnet is a range of addresses of a network.

@@ -17,7 +17,7 @@ import (
 // newest is the schema version of this program. Each version up to it has a file in testdata, the
 // dump of a database that the program of that version wrote, with the records of the full*
 // functions. The newest one's is made by go test -update; the others never change.
-const newest = 5
+const newest = 6
 
 func dumpFile(version int) string { return fmt.Sprintf("testdata/schema-%d.sql", version) }
 
@@ -32,7 +32,8 @@ func fill(t *testing.T, s *store.Store) {
 			w.PutOperation(fullOperation("o", "a")),
 			w.PutFlavor(fullFlavor("1", "tiny")),
 			w.PutImage(fullImage("i")),
-			w.PutKeypair(fullKeypair("u", "k")))
+			w.PutKeypair(fullKeypair("u", "k")),
+			putNetworks(w))
 	})
 	if err := errors.Join(s.CreateUser(t.Context(), fullUser("u", "admin")), s.PutToken(t.Context(), fullToken("t", "u"))); err != nil {
 		t.Fatal(err)
@@ -79,6 +80,9 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 		want(t, image, err, fullImage("i"))
 		keypair, err := r.Keypair("u", "k")
 		want(t, keypair, err, fullKeypair("u", "k"))
+		if version >= 6 {
+			checkNetworks(t, r)
+		}
 		return nil
 	})
 	if version < 2 {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -72,7 +73,8 @@ func fullOperation(id, serverID string) compute.Operation {
 // A field that the fixtures do not set is a field whose storing is not tested.
 func TestFixturesSetEveryField(t *testing.T) {
 	for _, v := range []any{fullServer("a"), fullFlavor("1", "tiny"), fullImage("i"), fullKeypair("u", "k"), fullOperation("o", "a"),
-		fullUser("u", "admin"), fullToken("t", "u"), fullClaim("a")} {
+		fullUser("u", "admin"), fullToken("t", "u"), fullClaim("a"), fullNetwork("n"), fullSubnet("s", "n"), fullPort("p", "n", "s", "g"),
+		fullGroup("g", "web"), fullGroup("g", "web").Rules[0], fullRouter("r", "n", "gw"), fullFloatingIP("f", "n", "own", "p", "r")} {
 		value := reflect.ValueOf(v)
 		for i := range value.NumField() {
 			name := value.Type().String() + "." + value.Type().Field(i).Name
@@ -88,7 +90,7 @@ func want[T any](t *testing.T, got T, err error, want T) {
 	t.Helper()
 	if err != nil {
 		t.Error(err)
-	} else if d := cmp.Diff(want, got); d != "" {
+	} else if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
 	}
 }
