@@ -21,8 +21,9 @@ type Device struct {
 	Name    string // in the namespace: ns-..., qr-... or qg-... with the first 11 characters of the port's ID
 	MAC     net.HardwareAddr
 	MTU     int // 0 for the network's
-	// Addresses are its own. Beside them an IPv6 link-local address of its MAC is there, and what else is there that is an IPv4 address
-	// with a prefix of 32 bits is left alone: package router puts floating IPs there and takes them away.
+	// Addresses are its own. Beside them the IPv6 link-local address of its MAC is there, and IPv4 addresses with a prefix of 32 bits are
+	// left alone: package router puts floating IPs there and takes them away. Any other is taken away.
 	Addresses []netip.Prefix
-	Routes    []Route
+	// Routes are those through it: To, Via and Metric. Any other is taken away, but the kernel's own.
+	Routes []Route
 }

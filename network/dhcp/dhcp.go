@@ -22,8 +22,11 @@ type Subnet struct {
 	ID      string
 	CIDR    netip.Prefix
 	Gateway netip.Addr // the zero Addr for none
-	DNS     []netip.Addr
-	Routes  []Route
+	// Server is the address of Device in the subnet: that of the network's DHCP port. Guests find their metadata through it, and, of a
+	// subnet without DNS, names. The zero Addr for none; then the subnet gets nothing.
+	Server netip.Addr
+	DNS    []netip.Addr
+	Routes []Route
 	// Addresses says that DHCP gives addresses of it; else guests get only the other options (stateless), or, of IPv4, nothing.
 	Addresses bool
 	// Advertise sends router advertisements: that guests make themselves addresses of the prefix (SLAAC). Only of IPv6.
