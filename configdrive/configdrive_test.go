@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,8 +38,76 @@ var full = Drive{
 var plain = Drive{ID: "0b3c2b66-6a4e-4c1c-9a1f-8a5d7d7a3c11", Number: 1, Name: "a", Hostname: "a", AvailabilityZone: "nova",
 	ProjectID: "p", Flavor: "f", RootDevice: "vda", Seed: []byte("x")}
 
+// connected has interfaces of each kind. What Nova made of the same is in testdata/nova_network_data.json.
+func connected() Drive {
+	d := plain
+	d.SecurityGroups = []string{"default", "web"}
+	d.Interfaces = []Interface{
+		{
+			ID: "b4a3f7c1-52d0-4b5e-8a36-5d3b1f4f8a10", Name: "tapb4a3f7c1-52", Type: "tap", MAC: "fa:16:3e:11:22:33", MTU: 1450,
+			Network: "8d2b9c0e-6f0c-4e0a-9a5c-0b6f1c7d3e21", Tag: "inside", Bus: "pci",
+			Subnets: []Subnet{
+				{CIDR: prefix("10.0.0.0/24"), Gateway: addr("10.0.0.1"), DNS: addrs("8.8.8.8"), DHCP: true, Addresses: addrs("10.0.0.7")},
+				{CIDR: prefix("2001:db8::/64"), Gateway: addr("2001:db8::1"), DNS: addrs("2001:4860:4860::8888"), DHCP: true,
+					AddressMode: "slaac", Addresses: addrs("2001:db8::f816:3eff:fe11:2233")},
+			},
+			Floating: addrs("203.0.113.9"),
+		},
+		{
+			ID: "c5b4a8d2-63e1-4c6f-9b47-6e4c205a9b21", Type: "bridge", MAC: "fa:16:3e:11:22:34", MTU: 9000,
+			Network: "9e3cad1f-701d-4f1b-8b6d-1c702d8e4f32", VLAN: 101,
+			Subnets: []Subnet{
+				{CIDR: prefix("192.168.4.0/22"), Gateway: addr("192.168.4.1"), DNS: addrs("8.8.8.8", "192.168.4.2"), Addresses: addrs("192.168.5.6", "192.168.5.7"),
+					Routes: []Route{{prefix("172.16.0.0/12"), addr("192.168.4.9")}, {prefix("198.51.100.7/32"), addr("192.168.4.10")}}},
+				{CIDR: prefix("192.168.8.0/22"), Addresses: addrs("192.168.8.6")},
+				{CIDR: prefix("2001:db8:1::/96"), Gateway: addr("fe80::1"), Addresses: addrs("2001:db8:1::6"),
+					Routes: []Route{{prefix("2001:db8:2::/48"), addr("2001:db8:1::9")}}},
+			},
+			Floating: addrs("203.0.113.10"),
+		},
+		{ID: "d6c5b9e3-74f2-4d70-ac58-7f5d316bac32", Type: "hostdev_physical", MAC: "fa:16:3e:11:22:35", Network: "af4dbe20-812e-4a2c-9c7e-2d813e9f5043"},
+		{
+			ID: "e7d6caf4-8503-4e81-bd69-806e427cbd43", Type: "macvtap", MAC: "fa:16:3e:11:22:36", MTU: 1500, Tag: "fast", Trusted: true, Bus: "pci", Address: "0000:00:05.0",
+			Network: "b05ecf31-923f-4b3d-8d8f-3e924fa06154",
+			Subnets: []Subnet{
+				{CIDR: prefix("2001:db8:3::/64"), Gateway: addr("2001:db8:3::1"), DHCP: true, AddressMode: "dhcpv6-stateful", Addresses: addrs("2001:db8:3::10")},
+				{CIDR: prefix("10.9.0.0/16"), Addresses: addrs("10.9.0.4")},
+			},
+		},
+		{
+			ID: "f8e7db05-9614-4f92-8e7a-917f538dce54", Type: "ovs", MAC: "fa:16:3e:11:22:37",
+			Network: "c16fd042-a340-4c4e-9e90-4fa350b17265", Subnets: []Subnet{{CIDR: prefix("10.10.0.0/30"), Addresses: addrs("10.10.0.1")}},
+		},
+	}
+	return d
+}
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
+func addrs(all ...string) (out []netip.Addr) {
+	for _, s := range all {
+		out = append(out, addr(s))
+	}
+	return out
+}
+
+// TestNetworkDataIsNovas compares with what Nova's get_network_metadata returned for the interfaces of connected.
+func TestNetworkDataIsNovas(t *testing.T) {
+	nova, err := os.ReadFile("testdata/nova_network_data.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := Documents(connected())["openstack/latest/network_data.json"]
+	if got, want := show(t, "ours.json", ours), show(t, "nova.json", nova); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	if got := Documents(plain)["openstack/latest/network_data.json"]; string(got) != "{}" {
+		t.Errorf("without an interface: %s", got)
+	}
+}
+
 func TestDocuments(t *testing.T) {
-	for name, d := range map[string]Drive{"full": full, "plain": plain} {
+	for name, d := range map[string]Drive{"full": full, "plain": plain, "connected": connected()} {
 		t.Run(name, func(t *testing.T) {
 			files := Documents(d)
 			var text strings.Builder

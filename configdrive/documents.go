@@ -26,6 +26,8 @@ type Drive struct {
 	Metadata         map[string]string
 	UserData         []byte // as the user gave it, decoded; nil for none
 	AdminPassword    string // empty for none
+	Interfaces       []Interface
+	SecurityGroups   []string // names, of all interfaces
 	// Seed is what the guest feeds its random number generator with; Nova gives 512 bytes. Write
 	// makes one if there is none.
 	Seed []byte
@@ -81,10 +83,10 @@ func Documents(d Drive) map[string][]byte {
 			put(dir+"vendor_data.json", struct{}{})
 		}
 		if since(liberty) {
-			put(dir+"network_data.json", networkData{Links: []any{}, Networks: []any{}, Services: []any{}})
+			put(dir+"network_data.json", d.networkData())
 		}
 		if since(newtonTwo) {
-			put(dir+"vendor_data2.json", struct{}{})
+			put(dir+"vendor_data2.json", map[string]struct{}{"static": {}}) // by the name of Nova's provider of it
 		}
 	}
 	for _, version := range ec2Versions {
@@ -101,7 +103,7 @@ type metaData struct {
 	AdminPass        string            `json:"admin_pass,omitempty"`
 	AvailabilityZone string            `json:"availability_zone"`
 	DedicatedCPUs    *[]int            `json:"dedicated_cpus,omitempty"`
-	Devices          *[]any            `json:"devices,omitempty"`
+	Devices          *[]deviceData     `json:"devices,omitempty"`
 	Hostname         string            `json:"hostname"`
 	Keys             []keyData         `json:"keys,omitempty"`
 	LaunchIndex      int               `json:"launch_index"`
@@ -117,13 +119,6 @@ type keyData struct {
 	Data string `json:"data"`
 	Name string `json:"name"`
 	Type string `json:"type"`
-}
-
-// networkData is OpenStack's network_data.json.
-type networkData struct {
-	Links    []any `json:"links"`
-	Networks []any `json:"networks"`
-	Services []any `json:"services"`
 }
 
 func (d Drive) metaData(since func(string) bool) metaData {
@@ -147,7 +142,7 @@ func (d Drive) metaData(since func(string) bool) metaData {
 		m.ProjectID = d.ProjectID
 	}
 	if since(newtonOne) {
-		m.Devices = &[]any{}
+		m.Devices = d.devices(since)
 	}
 	if since(victoria) {
 		m.DedicatedCPUs = &[]int{}
@@ -190,9 +185,11 @@ func (d Drive) ec2() ec2Data {
 		InstanceID:         fmt.Sprintf("i-%08x", d.Number),
 		InstanceType:       d.Flavor,
 		LocalHostname:      d.Hostname,
+		LocalIPv4:          d.localIPv4(),
 		Placement:          map[string]string{"availability-zone": d.AvailabilityZone},
 		PublicHostname:     d.Hostname,
-		SecurityGroups:     []string{},
+		PublicIPv4:         d.publicIPv4(),
+		SecurityGroups:     append([]string{}, d.SecurityGroups...), // never null
 	}
 	if d.Key != nil {
 		out.PublicKeys = map[string]ec2Public{"0": {OpenSSHKey: d.Key.PublicKey}}
