@@ -3,12 +3,10 @@
 package fabric
 
 import (
-	"net"
-	"net/netip"
-
 	"compute-agent/network"
 	"compute-agent/network/dhcp"
 	"compute-agent/network/firewall"
+	"compute-agent/network/metadata"
 	"compute-agent/network/router"
 )
 
@@ -21,16 +19,7 @@ type State struct {
 	DHCP       []dhcp.Server
 	Routers    []router.Router
 	// Metadata are the namespaces in which guests ask for their metadata, with the ports that may.
-	Metadata []MetadataPlace
-}
-
-// MetadataPlace is a namespace in which the metadata service answers on 169.254.169.254 and fe80::a9fe:a9fe.
-type MetadataPlace struct {
-	Namespace string
-	// Devices are those on which guests ask, by their name in the namespace.
-	Devices []string
-	// Ports are who may ask there: who has the address that the kernel says, and the MAC that its neighbour table has of it.
-	Ports []MetadataPort
+	Metadata []metadata.Place
 }
 
 // PortError says that a port does not work, and why. Its filter lets nothing pass, or it is not plugged in.
@@ -44,10 +33,3 @@ func (e *PortError) Error() string { return "port " + e.Port + ": " + e.Err.Erro
 
 // Unwrap returns the cause.
 func (e *PortError) Unwrap() error { return e.Err }
-
-// MetadataPort is a port with the addresses from which its guest asks.
-type MetadataPort struct {
-	ID        string
-	MAC       net.HardwareAddr
-	Addresses []netip.Addr
-}
