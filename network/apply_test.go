@@ -78,6 +78,14 @@ func TestApply(t *testing.T) {
 			{[]Network{{ID: netB, Type: VLAN, Physical: "eth0", VLAN: 100}}, []Port{tap(one, netB, 1)}},
 			{[]Network{{ID: netB, Type: VLAN, Physical: "eth0", VLAN: 101}}, []Port{tap(one, netB, 1), tap(two, netB, 2)}},
 		}},
+		{"filtering", []step{
+			{[]Network{{ID: netB, Type: VLAN, Physical: "eth0", VLAN: 100, Filtering: true}}, []Port{tap(one, netB, 1)}},
+			{[]Network{
+				{ID: netB, Type: VLAN, Physical: "eth0", VLAN: 101, Filtering: true}, {ID: netC, Type: Flat, Physical: "eth0", Filtering: true},
+				{ID: netD, Type: VLAN, Physical: "eth0", VLAN: 7, Filtering: true}, {ID: netA, Type: VLAN, Physical: "eth0", VLAN: 8},
+			}, []Port{tap(one, netB, 1), tap(two, netC, 2), {ID: "guest0000-0", Network: netD, MAC: mac(3), VIF: VIFBridge}}},
+			{[]Network{{ID: netC, Type: Flat, Physical: "eth0", Bridge: "brv-eth0"}}, []Port{tap(two, netC, 2)}},
+		}},
 		{"vxlan", []step{
 			{[]Network{{ID: netC, Type: VXLAN, VNI: 7, Local: netip.MustParseAddr("192.0.2.5"), Peers: addrs("192.0.2.7", "192.0.2.8")}}, nil},
 			{[]Network{{ID: netC, Type: VXLAN, VNI: 7, Local: netip.MustParseAddr("192.0.2.5"), Peers: addrs("192.0.2.8", "192.0.2.9")}}, nil},
@@ -266,6 +274,8 @@ func lacks(have, want State) string {
 		case w.owned() && (l.Shape != w.Shape || l.Mark.String() != w.Mark.String() || l.IPv6Off != w.IPv6Off || l.ARPFilter != w.ARPFilter):
 			return fmt.Sprintf("%s should be\n%s", l, w)
 		case w.Up && !l.Up, w.MTU != 0 && w.MTU != l.MTU, w.MAC != "" && w.MAC != l.MAC, (w.owned() || w.Master != "") && w.Master != l.Master:
+			return fmt.Sprintf("%s should be\n%s", l, w)
+		case w.Filtering != l.Filtering, l.Native != w.Native, fmt.Sprint(l.Tagged) != fmt.Sprint(w.Tagged):
 			return fmt.Sprintf("%s should be\n%s", l, w)
 		case len(w.Peers) != len(l.Peers):
 			return fmt.Sprintf("%s has peers %v, not %v", name, l.Peers, w.Peers)

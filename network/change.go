@@ -18,6 +18,9 @@ const (
 	OpMAC          Op = "mac"               // of Link is New.MAC
 	OpUp           Op = "up"                // Link
 	OpMaster       Op = "master"            // of Link is To; empty for none
+	OpFiltering    Op = "filtering"         // of Link, a bridge, is on
+	OpAddVLAN      Op = "add vlan"          // VLAN to Link, native or not
+	OpDropVLAN     Op = "remove vlan"       // VLAN of Link
 	OpIPv6Off      Op = "ipv6 off"          // of Link is New.IPv6Off
 	OpARPFilter    Op = "arp filter"        // of Link is New.ARPFilter
 	OpAddAddress   Op = "add address"       // Address to Link
@@ -38,6 +41,8 @@ type Change struct {
 	Address netip.Prefix
 	Route   Route
 	Peer    netip.Addr
+	VLAN    int
+	Native  bool // frames of VLAN have no tag
 }
 
 // String says the change in words.
@@ -60,6 +65,12 @@ func (c Change) String() string {
 			return c.Link + ": no master"
 		}
 		return fmt.Sprintf("%s: master %s", c.Link, c.To)
+	case OpAddVLAN, OpDropVLAN:
+		kind := ""
+		if c.Native {
+			kind = " native"
+		}
+		return fmt.Sprintf("%s: %s %d%s", c.Link, c.Op, c.VLAN, kind)
 	case OpIPv6Off:
 		return fmt.Sprintf("%s: ipv6 off %v", c.Link, c.New.IPv6Off)
 	case OpARPFilter:
@@ -93,7 +104,7 @@ func (s State) do(c Change) {
 	l := s.Links[c.Link]
 	switch c.Op {
 	case OpAdd:
-		l = Link{Name: c.Link, Shape: c.New.Shape, Mark: c.New.Mark, MTU: c.New.MTU, MAC: c.New.MAC}
+		l = Link{Name: c.Link, Shape: c.New.Shape, Mark: c.New.Mark, MTU: c.New.MTU, MAC: c.New.MAC, Filtering: c.New.Filtering}
 	case OpRemove, opRemoveUnmade:
 		s.remove(c.Link)
 		return
@@ -106,7 +117,13 @@ func (s State) do(c Change) {
 	case OpUp:
 		l.Up = true
 	case OpMaster:
-		l.Master = c.To
+		l.Master, l.Native, l.Tagged = c.To, 0, nil
+	case OpFiltering:
+		l.Filtering = true
+	case OpAddVLAN:
+		l.addVLAN(c)
+	case OpDropVLAN:
+		l.dropVLAN(c.VLAN)
 	case OpIPv6Off:
 		l.IPv6Off = c.New.IPv6Off
 	case OpARPFilter:
@@ -132,12 +149,28 @@ func (s State) do(c Change) {
 	s.Links[c.Link] = l
 }
 
+func (l *Link) addVLAN(c Change) {
+	l.dropVLAN(c.VLAN)
+	if c.Native {
+		l.Native = c.VLAN
+		return
+	}
+	l.Tagged = slices.Sorted(slices.Values(append(l.Tagged, c.VLAN)))
+}
+
+func (l *Link) dropVLAN(id int) {
+	l.Tagged = without(l.Tagged, id)
+	if l.Native == id {
+		l.Native = 0
+	}
+}
+
 // remove takes a link away, and lets go of what was in it.
 func (s State) remove(name string) {
 	delete(s.Links, name)
 	for other, l := range s.Links {
 		if l.Master == name {
-			l.Master = ""
+			l.Master, l.Native, l.Tagged = "", 0, nil
 			s.Links[other] = l
 		}
 	}

@@ -36,6 +36,12 @@ func Diff(have, want State) ([]Change, error) {
 	for _, name := range want.names() {
 		d.want[name] = want.Links[name]
 	}
+	for name, w := range d.want {
+		if w.Filtering {
+			w.MTU = have.Links[w.Mark.Uplink].MTU
+			d.want[name] = w
+		}
+	}
 	d.drop(want)
 	d.release()
 	d.remove()
@@ -123,6 +129,8 @@ func (d *differ) tooLarge(w Link) error {
 		room = vxlanOverIPv4
 	case w.Mark.Uplink != "":
 		below = w.Mark.Uplink
+	case w.owned() && d.want[w.Master].Filtering:
+		below = d.want[w.Master].Mark.Uplink
 	}
 	lower, there := d.now.Links[below]
 	if wanted, ok := d.want[below]; ok && wanted.MTU != 0 {
@@ -158,7 +166,7 @@ func (d *differ) release() {
 	for _, name := range d.now.names() {
 		bridge := d.now.Links[name]
 		up := bridge.Mark.Uplink
-		if up == "" || d.want[name].Mark.Uplink == up || d.kept[name] {
+		if up == "" || d.want[name].Mark.Uplink == up && !d.mixes(name) || d.kept[name] {
 			continue
 		}
 		if _, there := d.now.Links[up]; !there {
@@ -170,6 +178,10 @@ func (d *differ) release() {
 		d.move(name, up)
 	}
 }
+
+// mixes says whether a bridge that filters is to be one that does not. It is made anew, or whoever is in it still would be in one
+// network with all.
+func (d *differ) mixes(name string) bool { return d.now.Links[name].Filtering && !d.want[name].Filtering }
 
 // take gives a bridge what its uplink has.
 func (d *differ) take(w Link) {
@@ -230,7 +242,7 @@ func (d *differ) remove() {
 		w, wanted := d.want[l.Name]
 		switch {
 		case !l.owned():
-		case gone[l.Parent] || !d.kept[l.Name] && (!wanted || w.Shape != l.Shape):
+		case gone[l.Parent] || !d.kept[l.Name] && (!wanted || w.Shape != l.Shape || d.mixes(l.Name)):
 			gone[l.Name] = true
 		}
 	}

@@ -91,6 +91,8 @@ func (f *fakeOS) refuse(c Change) error {
 		return errors.New("removes what is not the agent's")
 	case c.Op == OpMaster && c.To != "" && to.Kind != KindBridge:
 		return errors.New("no bridge")
+	case (c.Op == OpAddVLAN || c.Op == OpDropVLAN) && !l.Filtering && !f.state.Links[l.Master].Filtering:
+		return errors.New("in no filtering bridge")
 	case c.Op == OpUp && l.Parent != "" && !parent.Up:
 		return errors.New("what it is on is down")
 	case c.Op == OpMoveRoute && (!to.Up || !reaches(to, c.Route)):

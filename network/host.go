@@ -53,7 +53,7 @@ func (h Host) Links(ctx context.Context) (State, error) {
 	if err := ctx.Err(); err != nil {
 		return State{}, err
 	}
-	for _, add := range []func(State, map[int]string) error{addAddresses, addRoutes, addPeers} {
+	for _, add := range []func(State, map[int]string) error{addAddresses, addRoutes, addPeers, addVLANs} {
 		if err := add(out, names); err != nil {
 			return State{}, err
 		}
@@ -69,7 +69,7 @@ func (h Host) read(link netlink.Link, names map[int]string) Link {
 	}
 	switch link := link.(type) {
 	case *netlink.Bridge:
-		l.Shape = Shape{Kind: KindBridge}
+		l.Shape, l.Filtering = Shape{Kind: KindBridge}, h.filters(link)
 	case *netlink.Vlan:
 		l.Kind, l.VLAN = KindVLAN, link.VlanId
 	case *netlink.Vxlan:
@@ -198,9 +198,19 @@ func (h Host) conf(family, link, key string) string {
 	return filepath.Join(cmp.Or(h.Proc, "/proc"), "sys/net", family, "conf", link, key)
 }
 
+func (h Host) bridgeConf(key string) string {
+	return filepath.Join(cmp.Or(h.Proc, "/proc"), "sys/net/bridge", key)
+}
+
+func (h Host) bridgeSysctl(key string) string { return readLine(h.bridgeConf(key)) }
+
 // sysctl is the value, or empty: a host without IPv6 has none.
 func (h Host) sysctl(family, link, key string) string {
-	text, err := os.ReadFile(h.conf(family, link, key))
+	return readLine(h.conf(family, link, key))
+}
+
+func readLine(file string) string {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return ""
 	}

@@ -51,6 +51,10 @@ func (h Host) change(link netlink.Link, c Change) error {
 		return netlink.LinkSetUp(link)
 	case OpMaster:
 		return setMaster(link, c.To)
+	case OpFiltering:
+		return h.filterVLANs(link)
+	case OpAddVLAN, OpDropVLAN:
+		return changeVLAN(link, c)
 	case OpIPv6Off, OpARPFilter:
 		return h.changeSysctls(c)
 	case OpAddAddress, OpCopyAddress, OpDropAddress:
@@ -181,6 +185,11 @@ func (h Host) finish(l Link) error {
 		}
 		// An address of the agent's may be removed that came before one of an uplink in the same subnet.
 		if err := h.setSysctl("ipv4", halfMade, "promote_secondaries", "1"); err != nil {
+			return err
+		}
+	}
+	if l.Filtering {
+		if err := h.filterVLANs(link); err != nil {
 			return err
 		}
 	}

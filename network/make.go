@@ -19,7 +19,7 @@ func (d *differ) make() {
 }
 
 func (d *differ) add(w Link) {
-	d.emit(Change{Op: OpAdd, Link: w.Name, New: Link{Name: w.Name, Shape: w.Shape, Mark: w.Mark, MTU: w.MTU, MAC: w.MAC}})
+	d.emit(Change{Op: OpAdd, Link: w.Name, New: Link{Name: w.Name, Shape: w.Shape, Mark: w.Mark, MTU: w.MTU, MAC: w.MAC, Filtering: w.Filtering}})
 	// What a new link has is the host's default: say it in any case.
 	l := d.now.Links[w.Name]
 	l.IPv6Off = !w.IPv6Off
@@ -52,6 +52,10 @@ func (d *differ) settle(w Link) {
 			d.emit(Change{Op: OpAddAddress, Link: w.Name, Address: a})
 		}
 	}
+	if w.Filtering {
+		say(!is.Filtering, OpFiltering)
+		d.vlans(w)
+	}
 	if w.Kind == KindBridge {
 		say(w.Up && !is.Up, OpUp)
 	}
@@ -80,7 +84,32 @@ func (d *differ) plug(w Link) {
 	if is.Master != w.Master && (w.owned() || w.Master != "") {
 		d.emit(Change{Op: OpMaster, Link: w.Name, To: w.Master})
 	}
+	if d.want[w.Master].Filtering {
+		d.vlans(w)
+	}
 	if w.Up && !is.Up {
 		d.emit(Change{Op: OpUp, Link: w.Name})
+	}
+}
+
+// vlans makes the VLANs of a filtering bridge's port those that are wanted, or the bridge's own. A port has none at first, and
+// passes nothing.
+func (d *differ) vlans(w Link) {
+	is := d.now.Links[w.Name]
+	for _, id := range is.Tagged {
+		if id != w.Native && !slices.Contains(w.Tagged, id) {
+			d.emit(Change{Op: OpDropVLAN, Link: w.Name, VLAN: id})
+		}
+	}
+	if is.Native != 0 && is.Native != w.Native && !slices.Contains(w.Tagged, is.Native) {
+		d.emit(Change{Op: OpDropVLAN, Link: w.Name, VLAN: is.Native, Native: true})
+	}
+	for _, id := range w.Tagged {
+		if !slices.Contains(is.Tagged, id) {
+			d.emit(Change{Op: OpAddVLAN, Link: w.Name, VLAN: id})
+		}
+	}
+	if w.Native != 0 && is.Native != w.Native {
+		d.emit(Change{Op: OpAddVLAN, Link: w.Name, VLAN: w.Native, Native: true})
 	}
 }

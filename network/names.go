@@ -25,11 +25,25 @@ func VXLANName(vni int) string { return "vxlan-" + strconv.Itoa(vni) }
 func VLANName(physical string, tag int) string {
 	suffix := "." + strconv.Itoa(tag)
 	if len(physical)+len(suffix) > maxName {
-		const hashed, room = 6, maxName - len(".4094")
-		sum := sha1.Sum([]byte(physical))
-		physical = first(physical, room-hashed) + hex.EncodeToString(sum[:])[:hashed]
+		physical = hashed(physical, maxName-len(".4094"))
 	}
 	return physical + suffix
+}
+
+// FilteringName is the name of the VLAN-filtering bridge of a physical interface, shortened as that of a VLAN is.
+func FilteringName(physical string) string {
+	const prefix = "brv-"
+	if len(prefix)+len(physical) > maxName {
+		physical = hashed(physical, maxName-len(prefix))
+	}
+	return prefix + physical
+}
+
+// hashed is a name in so many characters, the last of which are of its hash.
+func hashed(name string, room int) string {
+	const digits = 6
+	sum := sha1.Sum([]byte(name))
+	return first(name, room-digits) + hex.EncodeToString(sum[:])[:digits]
 }
 
 func first(s string, n int) string { return s[:min(n, len(s))] }

@@ -46,6 +46,9 @@ type Network struct {
 	UDPPort int
 	// MTU is in bytes; 0 is 1500, and for a VXLAN 1450 or, over IPv6, 1430.
 	MTU int
+	// Filtering puts a flat network or VLAN into the one VLAN-filtering bridge of its physical interface, which all such
+	// networks share, instead of a bridge of its own. What has no tag on the wire is VLAN 1 in there, so no VLAN can be.
+	Filtering bool
 	// Bridge and Device replace the names that Neutron would give to the bridge (brq...) and to the VLAN's device
 	// (eth0.100); Nova's own name for the latter was vlan100.
 	Bridge, Device string

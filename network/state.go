@@ -51,6 +51,12 @@ type Link struct {
 	MTU    int
 	MAC    string
 	Master string
+	// Filtering bridges keep the VLANs of their ports apart. Of what enters by a port, Native is the VLAN of frames without a tag, and
+	// Tagged are those that may come with one; what leaves has a tag if it had to come with one. No VLAN is in both.
+	// A Filtering bridge has a Native of its own, for the host; its MTU is always that of its uplink.
+	Filtering bool
+	Native    int
+	Tagged    []int // ascending
 	// IPv6Off keeps the host's IPv6 out of what is only for guests; ARPFilter answers only for the link's own addresses.
 	IPv6Off, ARPFilter bool
 	Addresses          []netip.Prefix
@@ -177,11 +183,18 @@ func (l Link) String() string {
 	say(l.MTU != 0, "mtu %d", l.MTU)
 	say(l.MAC != "", "mac %s", l.MAC)
 	say(l.Master != "", "master %s", l.Master)
+	say(l.Filtering, "filtering")
+	say(l.Native != 0, "native %d", l.Native)
+	say(len(l.Tagged) > 0, "tagged %s", numbers(l.Tagged))
 	say(l.IPv6Off, "ipv6 off")
 	say(l.ARPFilter, "arp filter")
 	say(l.Up, "up")
 	say(l.owned(), "[%s]", l.Mark)
 	return out
+}
+
+func numbers(list []int) string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(list), " ", ","), "[]")
 }
 
 // String is the route as ip prints it.
@@ -211,6 +224,7 @@ func (s State) clone() State {
 	out := State{Links: make(map[string]Link, len(s.Links))}
 	for name, l := range s.Links {
 		l.Addresses, l.Routes, l.Peers = slices.Clone(l.Addresses), slices.Clone(l.Routes), slices.Clone(l.Peers)
+		l.Tagged = slices.Clone(l.Tagged)
 		out.Links[name] = l
 	}
 	return out

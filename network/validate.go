@@ -28,6 +28,9 @@ func (n *Network) validate() error {
 	if err := n.validateType(); err != nil {
 		return err
 	}
+	if err := n.validateFiltering(); err != nil {
+		return err
+	}
 	return n.validateAddresses()
 }
 
@@ -61,6 +64,22 @@ func (n *Network) validateType() error {
 	default:
 		return fmt.Errorf("type: %.40q is not flat, vlan, vxlan or local", n.Type)
 	}
+}
+
+func (n *Network) validateFiltering() error {
+	switch {
+	case !n.Filtering:
+		return nil
+	case n.Type != Flat && n.Type != VLAN:
+		return fmt.Errorf("filtering: a %s network has no VLAN-filtering bridge", n.Type)
+	case n.VLAN == nativeVLAN:
+		return fmt.Errorf("vlan: %d is, in a VLAN-filtering bridge, what has no tag", n.VLAN)
+	case n.Device != "":
+		return errors.New("device: a VLAN-filtering bridge needs none")
+	case len(n.Addresses) > 0:
+		return errors.New("addresses: a VLAN-filtering bridge has none of a network's")
+	}
+	return nil
 }
 
 func (n *Network) validatePhysical() error {

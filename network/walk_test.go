@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -14,6 +15,10 @@ import (
 func drawWanted(t *rapid.T, types []Type) ([]Network, []Port) {
 	var networks []Network
 	flat := map[string]bool{}
+	filtering := map[string]bool{}
+	for _, physical := range []string{"up0", "up1"} {
+		filtering[physical] = slices.Contains(types, VLAN) && rapid.Bool().Draw(t, "filtering "+physical)
+	}
 	for i, id := range []string{netA, netB, netC, netD} {
 		n := Network{ID: id, Type: rapid.SampledFrom(types).Draw(t, "type"), MTU: rapid.SampledFrom([]int{0, 1400}).Draw(t, "mtu")}
 		switch n.Type {
@@ -24,11 +29,15 @@ func drawWanted(t *rapid.T, types []Type) ([]Network, []Port) {
 			}
 			flat[n.Physical] = true
 		case VLAN:
-			n.Physical, n.VLAN = rapid.SampledFrom([]string{"up0", "up1"}).Draw(t, "physical"), 10*i+rapid.IntRange(1, 2).Draw(t, "vlan")
+			n.Physical, n.VLAN = rapid.SampledFrom([]string{"up0", "up1"}).Draw(t, "physical"), 10*i+rapid.IntRange(2, 3).Draw(t, "vlan")
 		case VXLAN:
 			n.VNI = 10*i + rapid.IntRange(1, 2).Draw(t, "vni")
 			drawTunnel(t, &n)
 		case "":
+			continue
+		}
+		if n.Filtering = filtering[n.Physical] && (n.Type == Flat || n.Type == VLAN && rapid.Bool().Draw(t, "filtering")); n.Filtering {
+			networks = append(networks, n)
 			continue
 		}
 		if rapid.Bool().Draw(t, "addressed") {
@@ -62,7 +71,7 @@ func drawPorts(t *rapid.T, networks []Network) ([]Network, []Port) {
 	for i := range networks {
 		n := &networks[i]
 		vif[n.ID] = VIFTap
-		if (n.Type == Flat && n.Physical == "up1" || n.Type == VLAN) && rapid.Bool().Draw(t, "macvtap") {
+		if (n.Type == Flat && n.Physical == "up1" || n.Type == VLAN) && !n.Filtering && rapid.Bool().Draw(t, "macvtap") {
 			vif[n.ID], n.Addresses = VIFMacvtap, nil
 		}
 	}

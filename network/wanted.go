@@ -19,6 +19,8 @@ type plan struct {
 	makers   map[string]string // what wants the link, by its name
 	networks map[string]*Network
 	flat     map[string]string // flat networks, by their physical interface
+	shared   map[string]string // the first network of each filtering bridge, by its physical interface
+	tags     map[string]string // what wants a VLAN or VNI, by its place and number
 	macvtaps map[string]bool   // IDs of networks with macvtaps instead of a bridge
 	errs     []error
 }
@@ -28,7 +30,7 @@ type plan struct {
 func Wanted(networks []Network, ports []Port) (State, error) {
 	p := &plan{
 		links: map[string]Link{}, makers: map[string]string{}, networks: map[string]*Network{},
-		flat: map[string]string{}, macvtaps: map[string]bool{},
+		flat: map[string]string{}, shared: map[string]string{}, tags: map[string]string{}, macvtaps: map[string]bool{},
 	}
 	networks, ports = slices.Clone(networks), slices.Clone(ports)
 	slices.SortStableFunc(networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
@@ -84,6 +86,9 @@ func (p *plan) network(n *Network) error {
 			return err
 		}
 	}
+	if other := p.tags[n.tag()]; n.tag() != "" && other != "" {
+		return fmt.Errorf("%s is that of network %s", n.tag(), other)
+	}
 	if err := p.freeBelow(n); err != nil {
 		return err
 	}
@@ -93,35 +98,45 @@ func (p *plan) network(n *Network) error {
 	if p.macvtaps[n.ID] && n.Type != Flat && n.Type != VLAN {
 		return fmt.Errorf("type: macvtap ports need a flat or vlan network, not %s", n.Type)
 	}
+	if p.macvtaps[n.ID] && n.Filtering {
+		return errors.New("filtering: macvtap ports are in no bridge")
+	}
 	for _, l := range links {
 		p.put(l, who)
 	}
-	p.networks[n.ID] = n
+	p.networks[n.ID], p.tags[n.tag()] = n, n.ID
 	if n.Type == Flat {
 		p.flat[n.Physical] = n.ID
 	}
+	if n.Filtering {
+		p.shared[n.Physical] = cmp.Or(p.shared[n.Physical], n.ID)
+	}
 	return nil
+}
+
+// tag is what a VLAN or VXLAN has for itself, in the words of an error.
+func (n *Network) tag() string {
+	switch n.Type {
+	case VLAN:
+		return fmt.Sprintf("vlan: %d on %s", n.VLAN, n.Physical)
+	case VXLAN:
+		return fmt.Sprintf("vni: %d", n.VNI)
+	default:
+		return ""
+	}
 }
 
 // room says whether nothing else wants the name. Interfaces that are only used may be so by many.
 func (p *plan) room(l Link) error {
 	other, taken := p.links[l.Name]
+	if taken && l.Filtering && other.Filtering && l.Mark.String() == other.Mark.String() {
+		return nil
+	}
 	if taken && (l.owned() || other.owned() || l.Guest || other.Guest) {
 		return fmt.Errorf("name: %s is that of %s too", l.Name, p.makers[l.Name])
 	}
 	if l.owned() && len(l.Mark.String()) > maxAlias {
 		return fmt.Errorf("addresses: %d are more than the alias of a link can hold with it", len(l.Mark.Addresses))
-	}
-	if l.Kind != KindVLAN && l.Kind != KindVXLAN {
-		return nil
-	}
-	for _, used := range p.links {
-		switch {
-		case l.Kind == KindVLAN && used.Kind == KindVLAN && l.Parent == used.Parent && l.VLAN == used.VLAN:
-			return fmt.Errorf("vlan: %d on %s is that of %s", l.VLAN, l.Parent, p.makers[used.Name])
-		case l.Kind == KindVXLAN && used.Kind == KindVXLAN && l.VNI == used.VNI:
-			return fmt.Errorf("vni: %d is that of %s", l.VNI, p.makers[used.Name])
-		}
 	}
 	return nil
 }
@@ -131,12 +146,23 @@ func (p *plan) freeBelow(n *Network) error {
 	if other := p.flat[n.Physical]; n.Type == Flat && other != "" {
 		return fmt.Errorf("physical: %s is that of the flat network %s", n.Physical, other)
 	}
+	shared, flat := p.networks[p.shared[n.Physical]], p.networks[p.flat[n.Physical]]
+	switch {
+	case n.Type == Flat && !n.Filtering && shared != nil:
+		return fmt.Errorf("physical: %s is in the VLAN-filtering bridge of network %s", n.Physical, shared.ID)
+	case n.Filtering && flat != nil && !flat.Filtering:
+		return fmt.Errorf("physical: %s is that of the flat network %s, which is not filtering", n.Physical, flat.ID)
+	case n.Filtering && shared != nil && shared.bridge() != n.bridge():
+		return fmt.Errorf("bridge: %s is in %s, that of network %s", n.Physical, shared.bridge(), shared.ID)
+	}
 	return nil
 }
 
 func (p *plan) put(l Link, who string) {
 	if other, used := p.links[l.Name]; used && other.Master != "" {
-		return // used as a bridge's uplink already, and besides below a VLAN
+		// It is a bridge's uplink already, and besides below a VLAN, or in the same bridge for another.
+		other.Tagged = slices.Sorted(slices.Values(append(other.Tagged, l.Tagged...)))
+		l = other
 	}
 	p.links[l.Name], p.makers[l.Name] = l, who
 }
@@ -149,6 +175,16 @@ func (n *Network) links(macvtaps bool) []Link {
 	}
 	for _, a := range n.Addresses {
 		bridge.IPv6Off = bridge.IPv6Off && !a.Addr().Is6()
+	}
+	if n.Filtering {
+		// The bridge is as that of a flat network, which it can be too.
+		bridge.IPv6Off, bridge.ARPFilter, bridge.MTU = false, false, 0
+		bridge.Mark, bridge.Filtering, bridge.Native = Mark{ID: "filtering", Uplink: n.Physical}, true, nativeVLAN
+		up := Link{Name: n.Physical, Up: true, Master: bridge.Name, Native: nativeVLAN}
+		if n.Type == VLAN {
+			up.Tagged = []int{n.VLAN}
+		}
+		return []Link{up, bridge}
 	}
 	below := Link{Name: n.device(), Mark: Mark{ID: n.ID}, Up: true, MTU: n.mtu(), Master: bridge.Name, IPv6Off: true}
 	var out []Link
@@ -183,7 +219,23 @@ func sorted(list []netip.Prefix) []netip.Prefix {
 	return slices.SortedFunc(slices.Values(list), netip.Prefix.Compare)
 }
 
-func (n *Network) bridge() string { return cmp.Or(n.Bridge, BridgeName(n.ID)) }
+// nativeVLAN is, in a filtering bridge, the VLAN of what has no tag on the wire.
+const nativeVLAN = 1
+
+// native is the VLAN that ports of the network have in its bridge, if that is a filtering one.
+func (n *Network) native() int {
+	if !n.Filtering {
+		return 0
+	}
+	return cmp.Or(n.VLAN, nativeVLAN)
+}
+
+func (n *Network) bridge() string {
+	if n.Filtering {
+		return cmp.Or(n.Bridge, FilteringName(n.Physical))
+	}
+	return cmp.Or(n.Bridge, BridgeName(n.ID))
+}
 
 // device is what of the network is below its ports.
 func (n *Network) device() string {
@@ -250,7 +302,7 @@ func (p *plan) port(port *Port) error {
 		l.Guest, l.Up = true, false // it comes up when the guest runs
 	}
 	if n != nil && port.VIF != VIFMacvtap {
-		l.Master = n.bridge()
+		l.Master, l.Native = n.bridge(), n.native()
 	}
 	if err := p.room(l); err != nil {
 		return err

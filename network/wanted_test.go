@@ -21,12 +21,16 @@ func TestWanted(t *testing.T) {
 		{ID: "e", Type: VXLAN, VNI: 5, Physical: "eth1", Group: netip.MustParseAddr("ff05::100"), UDPPort: 8472},
 		{ID: "f", Type: VLAN, Physical: "a-long-name", VLAN: 4094},
 		{ID: "g", Type: VLAN, Physical: "eth2", VLAN: 7, Device: "vlan7"},
+		{ID: "h", Type: VLAN, Physical: "eth3", VLAN: 20, Filtering: true}, {ID: "i", Type: VLAN, Physical: "eth3", VLAN: 10, Filtering: true},
+		{ID: "j", Type: Flat, Physical: "eth3", Filtering: true, MTU: 1400}, {ID: "k", Type: VLAN, Physical: "eth3", VLAN: 30},
+		{ID: "l", Type: Flat, Physical: "a-long-name", Filtering: true},
 	}
 	ports := []Port{
 		{ID: one, Network: netA, MAC: mac(1), VNIC: VNICNormal, VIF: VIFTap, Queues: 4, MTU: 1500},
 		{ID: two, Network: netB, MAC: mac(2), VIF: VIFBridge},
 		{ID: tri, MAC: mac(3), VIF: VIFTap},
 		{ID: "x", Network: "g", MAC: mac(4), VNIC: VNICMacvtap, VIF: VIFMacvtap, Mode: "private"},
+		{ID: "tagged", Network: "h", MAC: mac(5), VIF: VIFTap}, {ID: "untagged", Network: "j", MAC: mac(6), VIF: VIFBridge},
 	}
 	want := mustWant(t, networks, ports)
 	golden.Assert(t, "testdata/wanted.txt", want.String())
@@ -39,6 +43,7 @@ func TestWanted(t *testing.T) {
 
 func TestWantedRefuses(t *testing.T) {
 	flat := Network{ID: netA, Type: Flat, Physical: "eth0"}
+	tagged := Network{ID: netB, Type: VLAN, Physical: "eth0", VLAN: 5, Filtering: true}
 	vxlan := Network{ID: netC, Type: VXLAN, VNI: 7}
 	tap := Port{ID: one, Network: netA, MAC: mac(1), VIF: VIFTap}
 	with := func(n Network, change func(*Network)) []Network { change(&n); return []Network{n} }
@@ -85,6 +90,19 @@ func TestWantedRefuses(t *testing.T) {
 		{[]Network{
 			{ID: netA, Type: VLAN, Physical: "eth0", VLAN: 7}, {ID: netB, Type: VLAN, Physical: "eth0", VLAN: 7, Device: "vlan7"},
 		}, nil, `vlan: 7 on eth0 is that of network ` + netA},
+		{with(vxlan, func(n *Network) { n.Filtering = true }), nil, `filtering: a vxlan network has no VLAN-filtering bridge`},
+		{with(tagged, func(n *Network) { n.VLAN = 1 }), nil, `vlan: 1 is, in a VLAN-filtering bridge, what has no tag`},
+		{with(tagged, func(n *Network) { n.Device = "vlan5" }), nil, `device: a VLAN-filtering bridge needs none`},
+		{with(tagged, func(n *Network) { n.Addresses = prefixes("10.0.0.1/24") }), nil, `addresses: a VLAN-filtering bridge has none`},
+		{append(with(tagged, func(n *Network) { n.ID = netC }), tagged), nil, `vlan: 5 on eth0 is that of network ` + netB},
+		{append(with(tagged, func(n *Network) { n.ID, n.Filtering = netC, false }), tagged), nil, `vlan: 5 on eth0 is that of network ` + netB},
+		{append(with(tagged, func(n *Network) { n.ID, n.VLAN, n.Bridge = netC, 6, "other" }), tagged), nil,
+			`bridge: eth0 is in brv-eth0, that of network ` + netB},
+		{[]Network{tagged, flat}, nil, `physical: eth0 is that of the flat network ` + netA + `, which is not filtering`},
+		{append(with(flat, func(n *Network) { n.ID = netC }), tagged), nil, `physical: eth0 is in the VLAN-filtering bridge of network ` + netB},
+		{append(with(flat, func(n *Network) { n.Filtering = true }), Network{ID: netC, Type: Flat, Physical: "eth0"}), nil,
+			`physical: eth0 is that of the flat network ` + netA},
+		{[]Network{tagged}, port(func(p *Port) { p.Network, p.VIF, p.VNIC = netB, VIFMacvtap, VNICMacvtap }), `filtering: macvtap ports are in no bridge`},
 		{flats, port(func(p *Port) { p.ID = "a b" }), `port "a b": id: letters, digits`},
 		{flats, port(func(p *Port) { p.MAC = nil }), `port ` + one + `: mac: "" is no interface's address`},
 		{flats, port(func(p *Port) { p.MAC = net.HardwareAddr{1, 0, 0, 0, 0, 0} }), `mac: "01:00:00:00:00:00" is no interface's address`},
@@ -143,6 +161,8 @@ func TestNames(t *testing.T) {
 		{BridgeName("12345678-1234-5678-1234-567812345678"), "brq12345678-12"},
 		{TapName("short"), "tapshort"},
 		{VXLANName(16777215), "vxlan-16777215"},
+		{FilteringName("eth0"), "brv-eth0"},
+		{FilteringName("enp130s0f1np0"), "brv-enp138d0253"},
 		{VLANName("eth0", 1), "eth0.1"},
 		{VLANName("eth0", 1111), "eth0.1111"},
 		{VLANName("long_interface", 1), "long240ea3.1"},
