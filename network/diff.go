@@ -181,7 +181,9 @@ func (d *differ) release() {
 
 // mixes says whether a bridge that filters is to be one that does not. It is made anew, or whoever is in it still would be in one
 // network with all.
-func (d *differ) mixes(name string) bool { return d.now.Links[name].Filtering && !d.want[name].Filtering }
+func (d *differ) mixes(name string) bool {
+	return d.now.Links[name].Filtering && !d.want[name].Filtering
+}
 
 // take gives a bridge what its uplink has.
 func (d *differ) take(w Link) {

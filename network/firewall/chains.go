@@ -165,11 +165,12 @@ func (p *Port) extra(e Ethertype) []netip.Addr {
 }
 
 // raw sets the conntrack zone of each bridge's traffic, and takes that of stateless ports out of connection tracking. What comes
-// from a bridge is seen there with the bridge as its device, whichever port it came by.
+// from a bridge is seen there with the bridge as its device, whichever port it came by. In a bridge of several VLANs
+// it is known by the mark that the guard gave it.
 func (g *generator) raw(e Ethertype) Table {
 	t := Table{Name: "raw"}
 	c := Chain{Name: rawChain}
-	var zones []string
+	var zones, bridges []string
 	for i := range g.Ports {
 		p := &g.Ports[i]
 		if g.stateless(p) {
@@ -178,14 +179,16 @@ func (g *generator) raw(e Ethertype) Table {
 		if p.Zone == 0 {
 			continue
 		}
+		if p.VLAN != 0 {
+			zones = append(zones, "-i "+p.Bridge+" -m mark --mark "+p.vlanMark()+" -j CT --zone "+strconv.Itoa(int(p.Zone)))
+			continue
+		}
 		for _, flag := range []string{"-i ", "-o "} {
 			zone := flag + p.Bridge + " -j CT --zone " + strconv.Itoa(int(p.Zone))
-			if !slices.Contains(zones, zone) {
-				zones = append(zones, zone)
-			}
+			bridges = append(bridges, zone)
 		}
 	}
-	c.Rules = append(c.Rules, zones...)
+	c.Rules = append(c.Rules, once(append(zones, bridges...))...)
 	if len(c.Rules) > 0 {
 		t.Hooks = []Hook{{"PREROUTING", "-j " + rawChain}, {"OUTPUT", "-j " + rawChain}}
 		t.Chains = []Chain{c}
@@ -199,6 +202,9 @@ func notrack(p *Port, e Ethertype) []string {
 		r := new(rule).prefix("-d", single(ip))
 		if p.Bridge != "" {
 			r.words("-i", p.Bridge)
+		}
+		if p.VLAN != 0 {
+			r.words("-m", "mark", "--mark", p.vlanMark())
 		}
 		out = append(out, r.match()+"-j CT --notrack")
 	}

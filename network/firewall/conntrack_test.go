@@ -1,6 +1,8 @@
 package firewall_test
 
 import (
+	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -178,6 +180,55 @@ func (h *host) neighbour(device string, ip netip.Addr, mac []byte) {
 	link, err := netlink.LinkByName(device)
 	h.must(err)
 	h.must(netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: mac}))
+}
+
+// TestVLANs: in a bridge of several VLANs a frame with a tag is filtered, and tracked in the zone of its VLAN, whether it comes from the wire or
+// from the port; a guest's own tags do not pass.
+func TestVLANs(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v firewall.Variant) {
+		h, f := filteredHost(t, v)
+		h.set("bridge/bridge-nf-filter-vlan-tagged", "1")
+		s := testState()
+		for i := range s.Ports {
+			s.Ports[i].VLAN, s.Ports[i].Zone = uint16(100+i), uint16(7+i)
+		}
+		apply(t, f, s)
+		tagged := func(from, to string, vlan byte, p eval.Packet, toMAC net.HardwareAddr) bool {
+			t.Helper()
+			plain := frameOf(p, toMAC)
+			return h.passesAs(from, to, p.SrcMAC, toMAC, plain, slices.Concat(plain[:12], []byte{0x81, 0, 0, vlan}, plain[12:]))
+		}
+		from := func(who string, port uint16, to string) eval.Packet {
+			return eval.Packet{SrcMAC: endpoints[who].mac, Src: endpoints[who].v4, Dst: endpoints[to].v4, Protocol: 17, SrcPort: 123, DstPort: port}
+		}
+		denied := from(uplink, 4000, web)
+		denied.SrcPort = 124
+		if tagged(uplink, web, 100, denied, endpoints[web].mac) {
+			t.Error("what no rule allows passes with a tag")
+		}
+		for vlan, port := range map[byte]uint16{100: 4000, 101: 4001} {
+			p := from(uplink, port, web)
+			if !tagged(uplink, web, vlan, p, endpoints[web].mac) {
+				t.Errorf("what a rule allows does not pass with tag %d", vlan)
+			}
+		}
+		own := from(admin, 4002, uplink)
+		if !h.passes(admin, uplink, own.SrcMAC, endpoints[uplink].mac, frameOf(own, endpoints[uplink].mac)) {
+			t.Error("what a port may send does not pass")
+		}
+		if tagged(admin, uplink, 101, own, endpoints[uplink].mac) {
+			t.Error("what a guest tags passes")
+		}
+		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
+		h.must(err)
+		zones := map[uint16]uint16{}
+		for _, flow := range flows {
+			zones[flow.Forward.DstPort] = flow.Zone
+		}
+		if want := map[uint16]uint16{4000: 7, 4001: 8, 4002: 8}; !maps.Equal(zones, want) {
+			t.Errorf("the zones of each port are %v, want %v", zones, want)
+		}
+	})
 }
 
 // TestZonesAndStateless: an answer passes in a zone as it does without, and for a stateless group only by a rule.

@@ -23,6 +23,10 @@ func TestGolden(t *testing.T) {
 	for i := range stateless.Ports {
 		stateless.Ports[i].Zone = 7
 	}
+	vlans := testState()
+	for i := range vlans.Ports {
+		vlans.Ports[i].VLAN, vlans.Ports[i].Zone = uint16(100+i/2), uint16(7+i/2)
+	}
 	bare := firewall.State{Ports: []firewall.Port{{ID: "p", Device: "tap0", MAC: mac(1)}}}
 	nova := testState()
 	nova.Profile = firewall.ProfileNova
@@ -31,7 +35,7 @@ func TestGolden(t *testing.T) {
 		nova.Ports[i].SameNet = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("2001:db8::/64")}
 		nova.Ports[i].Routers = []netip.Addr{netip.MustParseAddr("fe80::1")}
 	}
-	for name, s := range map[string]firewall.State{"neutron": testState(), "stateless": stateless, "bare": bare, "nova": nova, "none": {}} {
+	for name, s := range map[string]firewall.State{"neutron": testState(), "stateless": stateless, "vlans": vlans, "bare": bare, "nova": nova, "none": {}} {
 		t.Run(name, func(t *testing.T) {
 			r, err := firewall.Generate(s)
 			if err != nil {
@@ -141,28 +145,30 @@ func TestValidate(t *testing.T) {
 		return func(s *firewall.State) { change(&s.Groups[0].Rules[0]) }
 	}
 	for want, change := range map[string]func(*firewall.State){
-		`profile "x" is not known`:                                      func(s *firewall.State) { s.Profile = "x" },
-		`port: id: "": 1 to 64 characters`:                              port(func(p *firewall.Port) { p.ID = "" }),
-		`port: id: "a\" -j ACCEPT": only letters`:                       port(func(p *firewall.Port) { p.ID = `a" -j ACCEPT` }),
-		`port: id: "a\n-F": only letters`:                               port(func(p *firewall.Port) { p.ID = "a\n-F" }),
-		`port port-tapweb: device: "tap0123456789abc": 1 to 15`:         port(func(p *firewall.Port) { p.Device = "tap0123456789abc" }),
-		`port port-tapweb: device: "tap a": only letters`:               port(func(p *firewall.Port) { p.Device = "tap a" }),
-		`port port-tapweb: device: "-j" begins with "-"`:                port(func(p *firewall.Port) { p.Device = "-j" }),
-		`port port-tapweb: bridge: "b\"": only letters`:                 port(func(p *firewall.Port) { p.Bridge = `b"` }),
-		`port port-tapweb: zone: needs a bridge`:                        port(func(p *firewall.Port) { p.Bridge, p.Zone = "", 1 }),
-		`port port-tapweb: mac: "01:02" has not 6 bytes`:                port(func(p *firewall.Port) { p.MAC = net.HardwareAddr{1, 2} }),
-		`port port-tapweb: mac: 01:00:00:00:00:00 is a group's address`: port(func(p *firewall.Port) { p.MAC = net.HardwareAddr{1, 0, 0, 0, 0, 0} }),
-		`port port-tapweb: mac: 00:00:00:00:00:00 is nobody's`:          port(func(p *firewall.Port) { p.MAC = make(net.HardwareAddr, 6) }),
-		`port port-tapweb: fixed ip: no address`:                        port(func(p *firewall.Port) { p.FixedIPs = []netip.Addr{{}} }),
-		`port port-tapweb: fixed ip: ::ffff:1.2.3.4 is an IPv4`:         port(func(p *firewall.Port) { p.FixedIPs = []netip.Addr{netip.MustParseAddr("::ffff:1.2.3.4")} }),
-		`port port-tapweb: fixed ip: "fe80::1%eth0" has a zone`:         port(func(p *firewall.Port) { p.FixedIPs = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} }),
-		`port port-tapweb: fixed ip: 0.0.0.0 is no address of a port`:   port(func(p *firewall.Port) { p.FixedIPs = []netip.Addr{netip.IPv4Unspecified()} }),
-		`port port-tapweb: dhcp server: no address`:                     port(func(p *firewall.Port) { p.DHCPServers = []netip.Addr{{}} }),
-		`port port-tapweb: router: ff02::1 is no address of a port`:     port(func(p *firewall.Port) { p.Routers = []netip.Addr{netip.MustParseAddr("ff02::1")} }),
-		`port port-tapweb: allowed address pair: no prefix`:             port(func(p *firewall.Port) { p.AddressPairs = []firewall.AddressPair{{}} }),
-		`port port-tapweb: same net: no prefix`:                         port(func(p *firewall.Port) { p.SameNet = []netip.Prefix{{}} }),
-		`port port-tapweb: security group: "x" is not known`:            port(func(p *firewall.Port) { p.Groups = []string{"x"} }),
-		`port port-tapweb: security group: sg-web is there twice`:       port(func(p *firewall.Port) { p.Groups = []string{"sg-web", "sg-web"} }),
+		`profile "x" is not known`:                                       func(s *firewall.State) { s.Profile = "x" },
+		`port: id: "": 1 to 64 characters`:                               port(func(p *firewall.Port) { p.ID = "" }),
+		`port: id: "a\" -j ACCEPT": only letters`:                        port(func(p *firewall.Port) { p.ID = `a" -j ACCEPT` }),
+		`port: id: "a\n-F": only letters`:                                port(func(p *firewall.Port) { p.ID = "a\n-F" }),
+		`port port-tapweb: device: "tap0123456789abc": 1 to 15`:          port(func(p *firewall.Port) { p.Device = "tap0123456789abc" }),
+		`port port-tapweb: device: "tap a": only letters`:                port(func(p *firewall.Port) { p.Device = "tap a" }),
+		`port port-tapweb: device: "-j" begins with "-"`:                 port(func(p *firewall.Port) { p.Device = "-j" }),
+		`port port-tapweb: bridge: "b\"": only letters`:                  port(func(p *firewall.Port) { p.Bridge = `b"` }),
+		`port port-tapweb: vlan: 4095: 1 to 4094 in a bridge are wanted`: port(func(p *firewall.Port) { p.VLAN = 4095 }),
+		`port port-tapweb: vlan: 5: 1 to 4094 in a bridge are wanted`:    port(func(p *firewall.Port) { p.Bridge, p.VLAN = "", 5 }),
+		`port port-tapweb: zone: needs a bridge`:                         port(func(p *firewall.Port) { p.Bridge, p.Zone = "", 1 }),
+		`port port-tapweb: mac: "01:02" has not 6 bytes`:                 port(func(p *firewall.Port) { p.MAC = net.HardwareAddr{1, 2} }),
+		`port port-tapweb: mac: 01:00:00:00:00:00 is a group's address`:  port(func(p *firewall.Port) { p.MAC = net.HardwareAddr{1, 0, 0, 0, 0, 0} }),
+		`port port-tapweb: mac: 00:00:00:00:00:00 is nobody's`:           port(func(p *firewall.Port) { p.MAC = make(net.HardwareAddr, 6) }),
+		`port port-tapweb: fixed ip: no address`:                         port(func(p *firewall.Port) { p.FixedIPs = []netip.Addr{{}} }),
+		`port port-tapweb: fixed ip: ::ffff:1.2.3.4 is an IPv4`:          port(func(p *firewall.Port) { p.FixedIPs = []netip.Addr{netip.MustParseAddr("::ffff:1.2.3.4")} }),
+		`port port-tapweb: fixed ip: "fe80::1%eth0" has a zone`:          port(func(p *firewall.Port) { p.FixedIPs = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} }),
+		`port port-tapweb: fixed ip: 0.0.0.0 is no address of a port`:    port(func(p *firewall.Port) { p.FixedIPs = []netip.Addr{netip.IPv4Unspecified()} }),
+		`port port-tapweb: dhcp server: no address`:                      port(func(p *firewall.Port) { p.DHCPServers = []netip.Addr{{}} }),
+		`port port-tapweb: router: ff02::1 is no address of a port`:      port(func(p *firewall.Port) { p.Routers = []netip.Addr{netip.MustParseAddr("ff02::1")} }),
+		`port port-tapweb: allowed address pair: no prefix`:              port(func(p *firewall.Port) { p.AddressPairs = []firewall.AddressPair{{}} }),
+		`port port-tapweb: same net: no prefix`:                          port(func(p *firewall.Port) { p.SameNet = []netip.Prefix{{}} }),
+		`port port-tapweb: security group: "x" is not known`:             port(func(p *firewall.Port) { p.Groups = []string{"x"} }),
+		`port port-tapweb: security group: sg-web is there twice`:        port(func(p *firewall.Port) { p.Groups = []string{"sg-web", "sg-web"} }),
 		`sg-web and sg-admin are not both stateful`: func(s *firewall.State) {
 			s.Groups[1].Stateless, s.Ports[0].Groups = true, []string{"sg-web", "sg-admin"}
 		},

@@ -71,8 +71,16 @@ func (g *generator) spoof(p *Port, e Ethertype) []Chain {
 // not look into. It is in front of everything, what is for the host itself included. Nothing passes to or from a closed port.
 func (g *generator) guard() string {
 	var from, to, chains strings.Builder
+	marked := map[uint16]bool{}
 	for i := range g.Ports {
 		p := &g.Ports[i]
+		if p.VLAN != 0 && !marked[p.VLAN] {
+			marked[p.VLAN] = true
+			fmt.Fprintf(&from, "\t\tvlan id %d meta mark set %s\n", p.VLAN, p.vlanMark())
+		}
+		if p.VLAN != 0 {
+			fmt.Fprintf(&from, "\t\tiifname \"%s\" meta mark set %s\n", p.Device, p.vlanMark())
+		}
 		switch {
 		case g.closed[p.ID]:
 			fmt.Fprintf(&from, "\t\tiifname \"%s\" drop\n", p.Device)
@@ -93,6 +101,10 @@ func (g *generator) guard() string {
 	sum := sha256.Sum256([]byte(chains.String()))
 	return "table bridge " + guardTable + " {\n\tcomment \"" + hex.EncodeToString(sum[:8]) + "\"\n" + chains.String() + "}\n"
 }
+
+// vlanMark is the packet mark of a VLAN: 0xca, and the tag. The guard gives it to what comes with the tag and to what comes
+// from the port, for iptables, which does not look at tags.
+func (p *Port) vlanMark() string { return fmt.Sprintf("0x%x", 0xca000000+uint32(p.VLAN)) }
 
 // guardTable is the name of nft's table. Its comment is a hash of what was loaded into it, which nft prints in its own way.
 const guardTable = "cagent"

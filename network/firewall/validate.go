@@ -87,6 +87,9 @@ func (p *Port) validate(groups map[string]*Group) error {
 	if p.Zone != 0 && p.Bridge == "" {
 		return invalid("port %s: zone: needs a bridge", p.ID)
 	}
+	if p.VLAN > 4094 || p.VLAN != 0 && p.Bridge == "" {
+		return invalid("port %s: vlan: %d: 1 to 4094 in a bridge are wanted", p.ID, p.VLAN)
+	}
 	if err := checkMAC(p.MAC); err != nil {
 		return invalid("port %s: mac: %v", p.ID, err)
 	}

@@ -102,6 +102,10 @@ func (c *compiler) option(word string, inverted bool) {
 		mac, err := net.ParseMAC(c.next())
 		c.fail(err)
 		c.add(inverted, func(p *Packet) bool { return bytes.Equal(p.SrcMAC, mac) })
+	case "--mark":
+		mark, err := strconv.ParseUint(c.next(), 0, 32)
+		c.fail(err)
+		c.add(inverted, func(p *Packet) bool { return uint64(p.Mark) == mark })
 	case "--match-set":
 		c.set(inverted)
 	case "--comment":
@@ -122,7 +126,7 @@ func (c *compiler) fail(err error) {
 
 func (c *compiler) module() {
 	switch m := c.next(); m {
-	case "tcp", "udp", "sctp", "dccp", "icmp", "icmp6", "multiport", "state", "conntrack", "mac", "physdev", "set", "comment":
+	case "tcp", "udp", "sctp", "dccp", "icmp", "icmp6", "multiport", "state", "conntrack", "mac", "mark", "physdev", "set", "comment":
 	default:
 		c.fail(fmt.Errorf("match %s is not known", m))
 	}

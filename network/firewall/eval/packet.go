@@ -21,6 +21,7 @@ type Packet struct {
 	DstPort         uint16
 	ICMPType        uint8
 	ICMPCode        uint8
+	Mark            uint32 // that the host gave it
 	// State is what connection tracking says of it.
 	State State
 }
