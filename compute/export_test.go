@@ -1,6 +1,10 @@
 package compute
 
-import "context"
+import (
+	"context"
+
+	"compute-agent/neutron"
+)
 
 // Audit is what happens at each AuditInterval.
 func (m *Manager) Audit() { m.audit() }
@@ -40,3 +44,16 @@ func (m *Manager) Idle(ctx context.Context) error {
 		}
 	}
 }
+
+// What the manager does with the interfaces of servers, in a transaction of the tests' own.
+type PortFor = portFor
+
+func (s *NetworkService) Allocate(tx Writer, want PortFor) (neutron.Port, error) {
+	return s.allocate(tx, want)
+}
+func (s *NetworkService) Release(tx Writer, serverID string) error { return s.release(tx, serverID) }
+func (s *NetworkService) ServerGroups(tx Writer, projectID string, named []string) ([]string, error) {
+	return s.serverGroups(tx, projectID, named)
+}
+
+var ServerNetworks = serverNetworks

@@ -244,7 +244,7 @@ func TestWhatOnlyOneCanHave(t *testing.T) {
 	} {
 		err := s.Update(t.Context(), put)
 		var failure *compute.Failure
-		if !errors.As(err, &failure) || failure.Kind != compute.ErrExists || failure.Field != field {
+		if !errors.As(err, &failure) || !errors.Is(err, compute.ErrExists) || failure.Field != field {
 			t.Errorf("%q: %v", field, err)
 		}
 	}
