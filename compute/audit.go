@@ -40,7 +40,7 @@ func (m *Manager) handle(ev virt.Event) {
 		m.auditSoon()
 	case virt.EventStopped:
 		m.syncAfter(ev.ID, m.opt.SettleTime)
-	case virt.EventDeviceRemoved:
+	case virt.EventDeviceRemoved, virt.EventDeviceKept:
 	case virt.EventHostDevices:
 		if len(m.opt.Capacity.PCI.Specs) > 0 {
 			m.auditSoon() // it tells whom that concerns

@@ -16,6 +16,7 @@ const (
 	EventPanicked                            // the guest's kernel says that it panicked; it may still run
 	EventMigrated                            // the guest left for or arrived from another host
 	EventDeviceRemoved                       // the guest let go of the device named in Device
+	EventDeviceKept                          // the guest was asked to let go of the device named in Device, and refused
 	EventUndefined                           // the definition is gone, by Destroy or by somebody's hand
 	EventConnectionLost                      // the hypervisor does not answer; nothing is known until it is back
 	EventConnectionBack                      // it answers again, or events were lost: list the guests, changes may have been missed
@@ -23,7 +24,7 @@ const (
 )
 
 var eventNames = [...]string{"", "started", "stopped", "paused", "resumed", "suspended", "crashed",
-	"panicked", "migrated", "device-removed", "undefined", "connection-lost", "connection-back", "host-devices"}
+	"panicked", "migrated", "device-removed", "device-kept", "undefined", "connection-lost", "connection-back", "host-devices"}
 
 // String returns the event's name in lower case: "device-removed".
 func (k EventKind) String() string {
@@ -37,7 +38,7 @@ func (k EventKind) String() string {
 type Event struct {
 	Kind   EventKind
 	ID     string // the guest; empty for events about the connection
-	Device string // for EventDeviceRemoved: the device's alias; for EventHostDevices the device, in the hypervisor's words
+	Device string // for EventDeviceRemoved and EventDeviceKept: the device's alias; for EventHostDevices the device, in the hypervisor's words
 	Reason string // the hypervisor's word on why: "shutdown", "destroyed", "crashed", "I/O error"
 	Time   time.Time
 }

@@ -10,19 +10,36 @@ var (
 func (s Spec) validateNICs() error {
 	targets := map[string]bool{}
 	for _, n := range s.NICs {
-		on := "NIC " + n.MAC
-		switch {
-		case !macForm.MatchString(n.MAC):
-			return invalid("NIC: MAC %q", n.MAC)
-		case n.Attach.Existing && n.Target == "":
-			return invalid("%s: an existing tap without a name", on)
-		case n.Target != "" && targets[n.Target]:
-			return invalid("%s: target %s is another NIC's too", on, n.Target)
+		if n.Target != "" && targets[n.Target] {
+			return invalid("NIC %s: target %s is another NIC's too", n.MAC, n.Target)
 		}
 		targets[n.Target] = true
-		if err := first(n.Attach.validate(on), n.validateDevice(on), n.validateLimits(on)); err != nil {
+		if err := n.validate(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// Validate says whether the NIC contradicts itself, as Spec.Validate does for all of a guest's.
+func (n NIC) Validate() error {
+	return first(n.validate(), n.validateAlias())
+}
+
+func (n NIC) validate() error {
+	on := "NIC " + n.MAC
+	switch {
+	case !macForm.MatchString(n.MAC):
+		return invalid("NIC: MAC %q", n.MAC)
+	case n.Attach.Existing && n.Target == "":
+		return invalid("%s: an existing tap without a name", on)
+	}
+	return first(n.Attach.validate(on), n.validateDevice(on), n.validateLimits(on))
+}
+
+func (n NIC) validateAlias() error {
+	if n.Alias != "" && !aliasForm.MatchString(n.Alias) {
+		return invalid("NIC %s: alias %q is not ua- and letters, digits, - and _", n.MAC, n.Alias)
 	}
 	return nil
 }

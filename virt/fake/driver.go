@@ -11,7 +11,7 @@ import (
 )
 
 // Driver is one connection to a Hypervisor. Beyond virt.Driver it is a virt.Pauser, a
-// virt.ConsoleLogger and a virt.PCILister.
+// virt.ConsoleLogger, a virt.PCILister and a virt.NICPlugger.
 type Driver struct {
 	hv     *Hypervisor
 	host   Options
@@ -26,6 +26,7 @@ var (
 	_ virt.ConsoleLogger = (*Driver)(nil)
 	_ virt.MachineTeller = (*Driver)(nil)
 	_ virt.PCILister     = (*Driver)(nil)
+	_ virt.NICPlugger    = (*Driver)(nil)
 )
 
 // Hypervisor returns what the driver is connected to.

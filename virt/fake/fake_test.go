@@ -73,6 +73,7 @@ func harness(wrap func(*fake.Driver) virt.Driver) func(t *testing.T) virttest.Ha
 			CrashGuest:     func(t testing.TB, id string) { ok(t, hv.Crash(id)) },
 			DestroyByHand:  func(t testing.TB, id string) { ok(t, hv.DestroyByHand(id)) },
 			UndefineByHand: func(t testing.TB, id string) { ok(t, hv.UndefineByHand(id)) },
+			UnplugByHand:   func(t testing.TB, id, mac string) { ok(t, hv.UnplugByHand(id, mac)) },
 			SuspendGuest:   func(t testing.TB, id string) { ok(t, hv.GuestSleep(id)) },
 			BreakLink: func(testing.TB) func() {
 				hv.LoseConnection()

@@ -50,7 +50,7 @@ func Fail(err error) Action { return Action{kind: actFail, err: err} }
 
 // Fault is something that goes wrong in one call of a driver.
 type Fault struct {
-	// Method is the name of the method in virt.Driver, virt.Pauser or virt.ConsoleLogger: "Create".
+	// Method is the name of the method in virt.Driver or one of its abilities: "Create".
 	// Empty stands for all of them. Events and Close cannot fail and are never struck.
 	Method string
 	ID     string // only in calls for this guest; empty for all calls
@@ -104,7 +104,8 @@ func (h *Hypervisor) Calls(method string) int {
 }
 
 // methods are those that a fault can strike.
-var methods = []string{"Host", "Create", "Remake", "Start", "Stop", "Destroy", "Guest", "Guests", "Pause", "Unpause", "ConsoleLog", "Machine", "PCIDevices", "PCIOwners"}
+var methods = []string{"Host", "Create", "Remake", "Start", "Stop", "Destroy", "Guest", "Guests", "Pause", "Unpause", "ConsoleLog", "Machine", "PCIDevices", "PCIOwners",
+	"PlugNIC", "UnplugNIC", "NICs"}
 
 // pick returns the fault that strikes a call now, if any, and counts the call for the others.
 func (h *Hypervisor) pick(method, id string, when Moment) (Fault, bool) {

@@ -67,6 +67,16 @@ var methods = map[string]struct {
 		_, err := d.ConsoleLog(ctx, s.ID, 100)
 		return err
 	}},
+	"PlugNIC": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.PlugNIC(ctx, s.ID, virt.NIC{MAC: "fa:16:3e:00:00:01", Attach: virt.Attachment{Type: "ethernet"}})
+	}},
+	"UnplugNIC": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.UnplugNIC(ctx, s.ID, "fa:16:3e:00:00:01", virt.UnplugOptions{Patience: time.Minute})
+	}},
+	"NICs": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		_, err := d.NICs(ctx, s.ID)
+		return err
+	}},
 }
 
 // guestIn makes a guest in a state, or none.

@@ -13,6 +13,7 @@ type guest struct {
 	spec    virt.Spec
 	machine string // canonical, of the hypervisor that made it
 	disks   []diskSize
+	nics    []virt.NIC // those that its process has
 	state   virt.PowerState
 	reason  string
 	// transient: the definition was removed while it ran; it is gone when it stops.
@@ -59,6 +60,10 @@ func (g *guest) enter(state virt.PowerState, reason string, now time.Time) {
 	g.state, g.reason = state, reason
 	if !wasAlive {
 		g.ran, g.booted = 0, false
+		g.nics = slices.Clone(g.spec.NICs)
+	}
+	if !g.alive() {
+		g.nics = nil
 	}
 	if state == virt.PowerRunning {
 		g.since, g.booted = now, true

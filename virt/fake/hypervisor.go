@@ -115,10 +115,19 @@ func New(o Options) *Driver { return NewHypervisor().Open(o) }
 
 // publish tells every driver of an event; h.mu is held, so that all see the same order.
 func (h *Hypervisor) publish(kind virt.EventKind, id, reason string) {
-	if h.lost && id != "" {
+	h.send(virt.Event{Kind: kind, ID: id, Reason: reason})
+}
+
+// publishDevice tells of a guest's device; h.mu is held.
+func (h *Hypervisor) publishDevice(kind virt.EventKind, id, device string) {
+	h.send(virt.Event{Kind: kind, ID: id, Device: device})
+}
+
+func (h *Hypervisor) send(e virt.Event) {
+	if h.lost && e.ID != "" {
 		return
 	}
-	e := virt.Event{Kind: kind, ID: id, Reason: reason, Time: h.now()}
+	e.Time = h.now()
 	for _, d := range h.drivers {
 		d.events.Publish(e)
 	}

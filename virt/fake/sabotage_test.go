@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,12 @@ var defects = map[string]string{
 	"stopped guests can be paused":       "Pause/ErrInvalidState",
 	"the log has no limit":               "ConsoleLog/returns_at_most_limit",
 	"machines go by their aliases":       "Machine/returns_the_guest's_machine_type",
+	"plugged NICs are live only":         "NICs/PlugNIC_gives_a_running_guest",
+	"stopped guests take no NIC":         "NICs/PlugNIC_gives_a_stopped_guest",
+	"a NIC replaces one of its MAC":      "NICs/PlugNIC:_ErrExists",
+	"NICs are never let go of":           "NICs/UnplugNIC:_ErrBusy",
+	"unplugging no NIC fails":            "NICs/UnplugNIC:_without_such_a_NIC",
+	"unplugged NICs stay defined":        "NICs/UnplugNIC_takes_the_NIC_from_a_running_guest",
 	"no word of pauses":                  "Events/Pause_sends_paused",
 	"events come twice":                  "Events/Stop_sends_stopped_once",
 	"streams outlive their context":      "Events/a_stream_is_closed_when_ctx_ends",
@@ -208,6 +215,40 @@ func (d crooked) Machine(ctx context.Context, id string) (string, error) {
 		return s.Machine, err
 	}
 	return d.Driver.Machine(ctx, id)
+}
+
+func (d crooked) PlugNIC(ctx context.Context, id string, nic virt.NIC) error {
+	g, err := d.Guest(ctx, id)
+	if err == nil && g.State == virt.PowerShutdown && d.has("stopped guests take no NIC") {
+		return virt.ErrInvalidState
+	}
+	err = d.Driver.PlugNIC(ctx, id, nic)
+	switch {
+	case errors.Is(err, virt.ErrExists) && d.has("a NIC replaces one of its MAC"):
+		return nil
+	case err == nil && d.has("plugged NICs are live only"):
+		return d.Hypervisor().UnplugByHand(id, nic.MAC)
+	}
+	return err
+}
+
+func (d crooked) UnplugNIC(ctx context.Context, id, mac string, opt virt.UnplugOptions) error {
+	nics, err := d.NICs(ctx, id)
+	if err != nil {
+		return err
+	}
+	has := slices.ContainsFunc(nics, func(n virt.PluggedNIC) bool { return n.MAC == mac })
+	if !has && d.has("unplugging no NIC fails") {
+		return virt.ErrNotFound
+	}
+	err = d.Driver.UnplugNIC(ctx, id, mac, opt)
+	switch {
+	case errors.Is(err, virt.ErrBusy) && d.has("NICs are never let go of"):
+		return nil
+	case err == nil && has && d.has("unplugged NICs stay defined"):
+		_ = d.Driver.PlugNIC(ctx, id, virt.NIC{MAC: mac, Attach: virt.Attachment{Type: "ethernet"}})
+	}
+	return err
 }
 
 func (d crooked) ConsoleLog(ctx context.Context, id string, limit int) ([]byte, error) {

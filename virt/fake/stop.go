@@ -7,9 +7,9 @@ import (
 	"compute-agent/virt"
 )
 
-// SetHearing says which request to shut down a guest's operating system obeys: 1 is the first and
+// SetHearing says which request to shut down, or to let go of a device, a guest's operating system obeys: 1 is the first and
 // the default, 2 plays one that is still booting when the first comes, 0 plays one that never
-// listens. The guest need not be there yet. The count begins anew with each Stop.
+// listens. The guest need not be there yet. The count begins anew with each call.
 func (h *Hypervisor) SetHearing(id string, nth int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -36,6 +36,7 @@ type Harness struct {
 	CrashGuest     func(t testing.TB, id string)               // kill -9 of the process of a running guest
 	DestroyByHand  func(t testing.TB, id string)               // virsh destroy: stops a guest, keeps its definition
 	UndefineByHand func(t testing.TB, id string)               // virsh undefine
+	UnplugByHand   func(t testing.TB, id, mac string)          // virsh detach-interface --config
 	SuspendGuest   func(t testing.TB, id string)               // its own operating system goes to sleep
 	BreakLink      func(t testing.TB) (mend func())            // the driver's connection to the hypervisor
 	SetPCI         func(t testing.TB, devices ...virt.HostPCI) // PCI devices are plugged in, and others pulled out
@@ -65,17 +66,21 @@ type promise struct {
 type need string
 
 const (
-	always       need = ""
-	pauser       need = "a virt.Pauser"
-	logger       need = "a virt.ConsoleLogger"
-	machines     need = "a virt.MachineTeller"
-	pciLister    need = "a virt.PCILister on a hypervisor that tells of PCI devices"
-	pciDevices   need = "PCI devices that guests can have"
-	bootable     need = "a guest with an operating system"
-	crashes      need = "a way to crash guests"
-	byHand       need = "a way to destroy and undefine guests by hand"
-	suspends     need = "a way to make a guest suspend itself"
-	breakingLink need = "a way to break the connection"
+	always          need = ""
+	pauser          need = "a virt.Pauser"
+	logger          need = "a virt.ConsoleLogger"
+	machines        need = "a virt.MachineTeller"
+	nicPlugger      need = "a virt.NICPlugger"
+	pciLister       need = "a virt.PCILister on a hypervisor that tells of PCI devices"
+	pciDevices      need = "PCI devices that guests can have"
+	bootable        need = "a guest with an operating system"
+	bootablePlugger need = "a virt.NICPlugger and a guest with an operating system"
+	crashingPlugger need = "a virt.NICPlugger and a way to crash guests"
+	unplugsByHand   need = "a virt.NICPlugger and a way to change definitions by hand"
+	crashes         need = "a way to crash guests"
+	byHand          need = "a way to destroy and undefine guests by hand"
+	suspends        need = "a way to make a guest suspend itself"
+	breakingLink    need = "a way to break the connection"
 )
 
 // met says whether a harness has what a promise needs.
@@ -90,6 +95,15 @@ func (h Harness) met(n need) bool {
 	case machines:
 		_, ok := h.Driver.(virt.MachineTeller)
 		return ok
+	case nicPlugger:
+		_, ok := h.Driver.(virt.NICPlugger)
+		return ok
+	case bootablePlugger:
+		return h.met(nicPlugger) && h.met(bootable)
+	case crashingPlugger:
+		return h.met(nicPlugger) && h.met(crashes)
+	case unplugsByHand:
+		return h.met(bootablePlugger) && h.UnplugByHand != nil
 	case pciLister:
 		lister, ok := h.Driver.(virt.PCILister)
 		if !ok {
@@ -119,7 +133,7 @@ func (h Harness) met(n need) bool {
 func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
 	var done tally
 	groups := []group{hostPromises, createPromises, remakePromises, textPromises, startPromises, stopPromises, destroyPromises,
-		guestPromises, pausePromises, consolePromises, machinePromises, eventPromises, outsidePromises, pciPromises, contextPromises,
+		guestPromises, pausePromises, consolePromises, machinePromises, eventPromises, outsidePromises, pciPromises, nicPromises, contextPromises,
 		closePromises, concurrencyPromises}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
