@@ -91,6 +91,7 @@ var (
 	_ virt.Pauser        = (*Driver)(nil)
 	_ virt.ConsoleLogger = (*Driver)(nil)
 	_ virt.PCILister     = (*Driver)(nil)
+	_ virt.NICPlugger    = (*Driver)(nil)
 )
 
 // maxBacklog is how many events a reader may fall behind.

@@ -56,6 +56,8 @@ var phrases = []struct {
 	{"is in use by driver QEMU, domain", virt.ErrNoCapacity}, // a PCI device
 	{"Device or resource busy", virt.ErrBusy},
 	{"Is another process using the image", virt.ErrBusy},
+	{"No more available PCI slots", virt.ErrNoCapacity},
+	{"is not a valid device model name", virt.ErrUnsupported},
 	{"Unknown CPU model", virt.ErrUnsupported},
 	{"Unable to find any firmware to satisfy", virt.ErrUnsupported},
 	{"Cannot assign requested address", virt.ErrUnsupported},

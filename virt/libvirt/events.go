@@ -24,16 +24,9 @@ func (s *session) registerEvents(publish func(virt.Event)) error {
 	}
 	s.callbacks = append(s.callbacks, id)
 
-	id, err = s.conn.DomainEventDeviceRemovedRegister(nil, func(_ *lv.Connect, dom *lv.Domain, e *lv.DomainEventDeviceRemoved) {
-		publish(event(virt.EventDeviceRemoved, uuidOf(dom), e.DevAlias, ""))
-	})
-	if err != nil && !isUnsupported(err) {
+	if err := s.registerDeviceEvents(publish); err != nil {
 		return err
 	}
-	if err == nil {
-		s.callbacks = append(s.callbacks, id)
-	}
-
 	// Listening to QEMU's events, unlike sending it commands, does not taint a domain.
 	id, err = s.conn.DomainQemuMonitorEventRegister(nil, "GUEST_PANICKED", func(_ *lv.Connect, dom *lv.Domain, _ *lv.DomainQemuMonitorEvent) {
 		publish(event(virt.EventPanicked, uuidOf(dom), "", "guest panicked"))
@@ -45,6 +38,30 @@ func (s *session) registerEvents(publish func(virt.Event)) error {
 		s.qemuEvents = append(s.qemuEvents, id)
 	}
 	return s.registerNodeEvents(publish)
+}
+
+// registerDeviceEvents asks for word of guests that let go of a device, or refuse to.
+func (s *session) registerDeviceEvents(publish func(virt.Event)) error {
+	removed, err := s.conn.DomainEventDeviceRemovedRegister(nil, func(_ *lv.Connect, dom *lv.Domain, e *lv.DomainEventDeviceRemoved) {
+		publish(event(virt.EventDeviceRemoved, uuidOf(dom), e.DevAlias, ""))
+	})
+	if isUnsupported(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.callbacks = append(s.callbacks, removed)
+	kept, err := s.conn.DomainEventDeviceRemovalFailedRegister(nil, func(_ *lv.Connect, dom *lv.Domain, e *lv.DomainEventDeviceRemovalFailed) {
+		publish(event(virt.EventDeviceKept, uuidOf(dom), e.DevAlias, ""))
+	})
+	if isUnsupported(err) {
+		return nil
+	}
+	if err == nil {
+		s.callbacks = append(s.callbacks, kept)
+	}
+	return err
 }
 
 // registerNodeEvents asks for word of PCI devices that come and go. The host's other devices are many, and come

@@ -169,8 +169,11 @@ func TestContract(t *testing.T) {
 			CrashGuest:     crashGuest,
 			DestroyByHand:  func(t testing.TB, id string) { run(t, "virsh", "-c", testURI(), "destroy", id) },
 			UndefineByHand: func(t testing.TB, id string) { run(t, "virsh", "-c", testURI(), "undefine", id) },
-			SuspendGuest:   suspendGuest,
-			BreakLink:      link.cut,
+			UnplugByHand: func(t testing.TB, id, mac string) {
+				run(t, "virsh", "-c", testURI(), "detach-interface", id, "ethernet", "--mac", mac, "--config")
+			},
+			SuspendGuest: suspendGuest,
+			BreakLink:    link.cut,
 		}
 	})
 }

@@ -86,31 +86,14 @@ const (
 // met says whether a harness has what a promise needs.
 func (h Harness) met(n need) bool {
 	switch n {
-	case pauser:
-		_, ok := h.Driver.(virt.Pauser)
-		return ok
-	case logger:
-		_, ok := h.Driver.(virt.ConsoleLogger)
-		return ok
-	case machines:
-		_, ok := h.Driver.(virt.MachineTeller)
-		return ok
-	case nicPlugger:
-		_, ok := h.Driver.(virt.NICPlugger)
-		return ok
+	case pauser, logger, machines, nicPlugger, pciLister:
+		return able(h.Driver, n)
 	case bootablePlugger:
 		return h.met(nicPlugger) && h.met(bootable)
 	case crashingPlugger:
 		return h.met(nicPlugger) && h.met(crashes)
 	case unplugsByHand:
 		return h.met(bootablePlugger) && h.UnplugByHand != nil
-	case pciLister:
-		lister, ok := h.Driver.(virt.PCILister)
-		if !ok {
-			return false
-		}
-		_, err := lister.PCIDevices(context.Background())
-		return !errors.Is(err, virt.ErrUnsupported)
 	case pciDevices:
 		return h.SetPCI != nil
 	case bootable:
@@ -126,6 +109,27 @@ func (h Harness) met(n need) bool {
 	default:
 		return true
 	}
+}
+
+// able says whether a driver has an ability.
+func able(d virt.Driver, n need) (ok bool) {
+	switch n {
+	case pauser:
+		_, ok = d.(virt.Pauser)
+	case logger:
+		_, ok = d.(virt.ConsoleLogger)
+	case machines:
+		_, ok = d.(virt.MachineTeller)
+	case nicPlugger:
+		_, ok = d.(virt.NICPlugger)
+	case pciLister:
+		var lister virt.PCILister
+		if lister, ok = d.(virt.PCILister); ok {
+			_, err := lister.PCIDevices(context.Background())
+			ok = !errors.Is(err, virt.ErrUnsupported)
+		}
+	}
+	return ok
 }
 
 // TestDriver checks every promise of package virt on the drivers that open returns. Promises about
