@@ -8,7 +8,7 @@ import (
 
 // OS is the links of a host.
 type OS interface {
-	// Links are all links of the host, with their addresses and, but for the kernel's own, their routes.
+	// Links are all links and named namespaces of the host, with their addresses and, but for the kernel's own, their routes.
 	Links(ctx context.Context) (State, error)
 	// Do makes one change. It may be done already; then it is no error. An error leaves the link as it was before or as it is
 	// after, or a half-made one, that the next Apply takes away.
@@ -21,7 +21,7 @@ func Read(ctx context.Context, os OS, want State) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("read the host's links: %w", err)
 	}
-	out := State{Links: map[string]Link{}}
+	out := State{Links: map[string]Link{}, Spaces: map[string]Space{}}
 	keep := func(name string) {
 		if l, there := all.Links[name]; there {
 			out.Links[name] = l
@@ -36,6 +36,11 @@ func Read(ctx context.Context, os OS, want State) (State, error) {
 			keep(name)
 			keep(l.Parent)
 			keep(l.Mark.Uplink)
+		}
+	}
+	for name, space := range all.Spaces {
+		if _, wanted := want.Spaces[name]; wanted || !space.Taken {
+			out.Spaces[name] = space
 		}
 	}
 	return out, nil
@@ -62,11 +67,11 @@ func apply(ctx context.Context, os OS, want State) (made []Change, err error) {
 			return made, errors.Join(append(errs, fmt.Errorf("apply links: %w", err))...)
 		}
 		if failsWith(failed, c) {
-			failed[c.Link] = true // nothing that a change was to be before is done without it
+			failed[c.subject()] = true // nothing that a change was to be before is done without it
 			continue
 		}
 		if err := os.Do(ctx, c); err != nil {
-			failed[c.Link] = true
+			failed[c.subject()] = true
 			errs = append(errs, fmt.Errorf("%s: %w", c, err))
 			continue
 		}

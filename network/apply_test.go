@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -287,6 +288,31 @@ func lacks(have, want State) string {
 		}
 		if up := have.Links[w.Mark.Uplink]; w.Mark.Uplink != "" && len(up.foreign()) > 0 {
 			return fmt.Sprintf("%s has addresses %v still", up.Name, up.foreign())
+		}
+	}
+	return lacksSpace(have, want)
+}
+
+// lacksSpace says what of the wanted namespaces is not as it should be.
+func lacksSpace(have, want State) string {
+	for name, w := range want.Spaces {
+		is := have.Spaces[name]
+		if is.Name == "" || is.Half || is.Taken || !is.Tuned || is.Forwarding != w.Forwarding || len(is.Links) != len(w.Links) {
+			return fmt.Sprintf("%s should be\n%s", is, w)
+		}
+		for _, d := range w.Links {
+			has := is.Links[d.Name]
+			byText := func(a, b Route) int { return strings.Compare(a.String(), b.String()) }
+			slices.SortFunc(has.Addresses, netip.Prefix.Compare)
+			slices.SortFunc(d.Addresses, netip.Prefix.Compare)
+			slices.SortFunc(has.Routes, byText)
+			slices.SortFunc(d.Routes, byText)
+			var a, b strings.Builder
+			has.text(&a, "")
+			d.text(&b, "")
+			if a.String() != b.String() {
+				return fmt.Sprintf("%s: it is\n%sand not\n%s", name, a.String(), b.String())
+			}
 		}
 	}
 	return ""

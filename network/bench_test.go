@@ -64,15 +64,15 @@ func BenchmarkApply(b *testing.B) {
 	networks = networks[2:]
 	ports = slices.DeleteFunc(ports, func(p Port) bool { return p.Network != networks[0].ID })
 	bridge, full := mustWant(b, networks, nil), mustWant(b, networks, ports)
-	if err := Apply(b.Context(), Host{}, bridge); err != nil {
+	if err := Apply(b.Context(), testHost, bridge); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if err := Apply(b.Context(), Host{}, full); err != nil {
+		if err := Apply(b.Context(), testHost, full); err != nil {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		if err := Apply(b.Context(), Host{}, bridge); err != nil {
+		if err := Apply(b.Context(), testHost, bridge); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()

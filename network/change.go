@@ -29,12 +29,20 @@ const (
 	OpMoveRoute    Op = "move route"        // Route from Link to To, with all its attributes
 	OpAddPeer      Op = "add peer"          // Peer to Link
 	OpDropPeer     Op = "remove peer"       // Peer of Link
+	OpAddRoute     Op = "add route"         // Route through Link, a device of a namespace
+	OpDropRoute    Op = "remove route"      // Route through Link
+	OpAddSpace     Op = "add namespace"     // Space, which may be half-made
+	OpRemoveSpace  Op = "remove namespace"  // Space, which is the agent's or half-made, with all that is in it
+	OpTune         Op = "tune"              // Space is to forward as Forward says, and has the sysctls that each has
 	opRemoveUnmade Op = "remove half-made " // Link, which a crash left
 )
 
-// Change is one thing to do to one link.
+// Change is one thing to do to one link, or to a namespace.
 type Change struct {
-	Op      Op
+	Op Op
+	// Space is the namespace; then Link is a device in it, or empty for the namespace itself.
+	Space   string
+	Forward bool
 	Link    string
 	To      string // another link
 	New     Link
@@ -47,6 +55,11 @@ type Change struct {
 
 // String says the change in words.
 func (c Change) String() string {
+	if c.Space != "" {
+		inside := c
+		inside.Space, inside.Link = "", c.subject()
+		return inside.String()
+	}
 	switch c.Op {
 	case OpAdd:
 		return "add " + c.New.String()
@@ -83,15 +96,33 @@ func (c Change) String() string {
 		return fmt.Sprintf("%s: move route %s to %s", c.Link, c.Route, c.To)
 	case OpAddPeer, OpDropPeer:
 		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.Peer)
+	case OpAddRoute, OpDropRoute:
+		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.Route)
+	case OpAddSpace, OpRemoveSpace:
+		return string(c.Op) + " " + c.Link
+	case OpTune:
+		return fmt.Sprintf("%s: forwarding %v and the rest of its sysctls", c.Link, c.Forward)
 	default:
 		return fmt.Sprintf("%s: %s", c.Link, c.Op)
 	}
 }
 
-// needs are the links without which the change cannot be.
+// subject is what is changed: a link, a namespace, or "namespace/device".
+func (c Change) subject() string {
+	switch {
+	case c.Space == "":
+		return c.Link
+	case c.Link == "":
+		return c.Space
+	default:
+		return c.Space + "/" + c.Link
+	}
+}
+
+// needs are the links and namespaces without which the change cannot be.
 func (c Change) needs() []string {
 	var out []string
-	for _, name := range []string{c.Link, c.To, c.New.Parent} {
+	for _, name := range []string{c.subject(), c.Space, c.New.Space, c.To, c.New.Parent} {
 		if name != "" {
 			out = append(out, name)
 		}
@@ -101,10 +132,17 @@ func (c Change) needs() []string {
 
 // do makes the change in the state, as the kernel would.
 func (s State) do(c Change) {
+	if c.Space != "" {
+		s.doInside(c)
+		return
+	}
 	l := s.Links[c.Link]
 	switch c.Op {
 	case OpAdd:
 		l = Link{Name: c.Link, Shape: c.New.Shape, Mark: c.New.Mark, MTU: c.New.MTU, MAC: c.New.MAC, Filtering: c.New.Filtering}
+		if l.Kind == KindVeth {
+			s.Spaces[l.Space].Links[l.Peer] = Link{Name: l.Peer, Shape: Shape{Kind: KindVeth, Parent: c.Link}}
+		}
 	case OpRemove, opRemoveUnmade:
 		s.remove(c.Link)
 		return
@@ -145,6 +183,10 @@ func (s State) do(c Change) {
 		l.Peers = append(l.Peers, c.Peer)
 	case OpDropPeer:
 		l.Peers = without(l.Peers, c.Peer)
+	case OpAddRoute:
+		l.Routes = append(l.Routes, c.Route)
+	case OpDropRoute:
+		l.Routes = without(l.Routes, c.Route)
 	}
 	s.Links[c.Link] = l
 }
@@ -165,8 +207,34 @@ func (l *Link) dropVLAN(id int) {
 	}
 }
 
-// remove takes a link away, and lets go of what was in it.
+// doInside makes the change of a namespace or of a device in it.
+func (s State) doInside(c Change) {
+	space := s.Spaces[c.Space]
+	switch c.Op {
+	case OpAddSpace:
+		s.Spaces[c.Space] = Space{Name: c.Space, Links: map[string]Link{}}
+	case OpRemoveSpace:
+		for name, l := range s.Links {
+			if l.Space == c.Space {
+				s.remove(name)
+			}
+		}
+		delete(s.Spaces, c.Space)
+	case OpTune:
+		space.Forwarding, space.Tuned = c.Forward, true
+		s.Spaces[c.Space] = space
+	default:
+		inside := c
+		inside.Space = ""
+		State{Links: space.Links}.do(inside)
+	}
+}
+
+// remove takes a link away with its other end, and lets go of what was in it.
 func (s State) remove(name string) {
+	if l := s.Links[name]; l.Space != "" {
+		delete(s.Spaces[l.Space].Links, l.Peer)
+	}
 	delete(s.Links, name)
 	for other, l := range s.Links {
 		if l.Master == name {

@@ -22,8 +22,9 @@ var (
 // differ makes changes, and knows what there is after each.
 type differ struct {
 	now     State
-	want    map[string]Link // that can be had
-	kept    map[string]bool // that are wanted, cannot be made so, and stay as they are
+	want    map[string]Link  // that can be had
+	spaces  map[string]Space // that are wanted and can be had
+	kept    map[string]bool  // that are wanted, cannot be made so, and stay as they are
 	changes []Change
 	errs    []error
 }
@@ -32,7 +33,10 @@ type differ struct {
 // let go of before it goes, and what is to be is there before it is used. No address or route is taken from a link
 // before another has it. What cannot be had is in the error, and with it what depends on that; the changes are for all the rest.
 func Diff(have, want State) ([]Change, error) {
-	d := &differ{now: have.clone(), want: map[string]Link{}, kept: map[string]bool{}}
+	d := &differ{now: have.clone(), want: map[string]Link{}, spaces: map[string]Space{}, kept: map[string]bool{}}
+	if d.now.Spaces == nil {
+		d.now.Spaces = map[string]Space{}
+	}
 	for _, name := range want.names() {
 		d.want[name] = want.Links[name]
 	}
@@ -45,7 +49,10 @@ func Diff(have, want State) ([]Change, error) {
 	d.drop(want)
 	d.release()
 	d.remove()
+	d.removeSpaces()
+	d.makeSpaces()
 	d.make()
+	d.furnish()
 	for _, name := range want.names() {
 		if w, ok := d.want[name]; ok && w.Mark.Uplink != "" {
 			d.take(w)
@@ -61,6 +68,7 @@ func (d *differ) emit(c Change) {
 
 // drop leaves out of what is wanted what cannot be had, and what depends on it.
 func (d *differ) drop(want State) {
+	d.dropSpaces(want)
 	for _, name := range want.names() {
 		if err := d.impossible(d.want[name]); err != nil {
 			d.leave(name, err)
@@ -95,7 +103,10 @@ func (d *differ) lacks(want State, name string) error {
 
 func (d *differ) impossible(w Link) error {
 	have, there := d.now.Links[w.Name]
+	_, room := d.spaces[w.Space]
 	switch {
+	case w.Space != "" && !room:
+		return fmt.Errorf("%s: it needs the namespace %s", w.Name, w.Space)
 	case w.owned() && there && !have.owned():
 		return fmt.Errorf("%s: %w: it is %s, and not the agent's", w.Name, ErrTaken, cmp.Or(string(have.Kind), "an interface"))
 	case !w.owned() && !w.Guest && !there:
@@ -220,7 +231,7 @@ func (d *differ) move(from, to string) {
 
 // rank orders links from the lowest to the highest.
 func rank(l Link) int {
-	return slices.Index([]Kind{KindBridge, "", KindVLAN, KindVXLAN, KindMacvtap, KindTap}, l.Kind)
+	return slices.Index([]Kind{KindBridge, "", KindVLAN, KindVXLAN, KindMacvtap, KindTap, KindVeth}, l.Kind)
 }
 
 // ordered are the links from the lowest to the highest.

@@ -43,12 +43,23 @@ func (f *fakeOS) Do(_ context.Context, c Change) error {
 	}
 	if c.Op == OpAdd {
 		if err := f.step(); err != nil {
-			f.state.Links[halfMade] = Link{Name: halfMade, Shape: c.New.Shape}
+			f.state.do(Change{Op: OpAdd, Link: halfMade, New: Link{Shape: c.New.Shape}})
+			return err
+		}
+	}
+	if c.Op == OpAddSpace {
+		if err := f.step(); err != nil {
+			f.state.Spaces[c.Space] = Space{Name: c.Space, Half: true}
 			return err
 		}
 	}
 	f.effects(c)
 	f.state.do(c)
+	if c.Op == OpUp && c.Space != "" {
+		for _, r := range f.state.Spaces[c.Space].Links[c.Link].Routes {
+			f.t.Fatalf("%s: route %s was there while it was down", c, r)
+		}
+	}
 	if c.Op == OpAdd && c.New.Kind != KindTap && c.New.MAC == "" {
 		l := f.state.Links[c.Link]
 		l.MAC = "02:00:00:00:00:00"
@@ -73,11 +84,18 @@ func (f *fakeOS) has(a netip.Prefix) bool {
 
 // refuse is what the kernel refuses.
 func (f *fakeOS) refuse(c Change) error {
+	if c.Space != "" {
+		return f.refuseInside(c)
+	}
 	l, there := f.state.Links[c.Link]
 	to, toThere := f.state.Links[c.To]
 	parent, parentThere := f.state.Links[cmpOr(c.New.Parent, l.Parent)]
 	switch {
 	case c.Op == OpAdd && there:
+		return ErrTaken
+	case c.Op == OpAdd && c.New.Space != "" && (f.state.Spaces[c.New.Space].Name == "" || f.state.Spaces[c.New.Space].Half):
+		return ErrMissing
+	case c.Op == OpAdd && f.state.Spaces[c.New.Space].Links[c.New.Peer].Name != "":
 		return ErrTaken
 	case c.Op == OpAdd && c.New.Parent != "" && !parentThere:
 		return ErrMissing
@@ -99,6 +117,23 @@ func (f *fakeOS) refuse(c Change) error {
 		return fmt.Errorf("next hop %s has no way on %s", c.Route.Via, to.Name)
 	case c.Op == OpMTU && parentThere && c.New.MTU > parent.MTU:
 		return errors.New("mtu is more than that of what it is on")
+	}
+	return nil
+}
+
+// refuseInside is what the kernel refuses of a namespace.
+func (f *fakeOS) refuseInside(c Change) error {
+	space, there := f.state.Spaces[c.Space]
+	l, deviceThere := space.Links[c.Link]
+	switch {
+	case space.Taken, c.Op == OpAddSpace && there && !space.Half:
+		return ErrTaken
+	case c.Op == OpAddSpace:
+		return nil
+	case !there, c.Link != "" && !deviceThere:
+		return ErrMissing
+	case c.Op == OpAddRoute && (!l.Up || !reaches(l, c.Route)):
+		return fmt.Errorf("next hop %s has no way on %s", c.Route.Via, l.Name)
 	}
 	return nil
 }
@@ -136,7 +171,7 @@ func (f *fakeOS) effects(c Change) {
 // newHost is a fake host with two interfaces, a bridge of somebody else's, and a guest's tap that somebody made.
 func newHost(t testing.TB) *fakeOS {
 	p := netip.MustParsePrefix
-	f := &fakeOS{t: t, steps: -1, state: State{Links: map[string]Link{}}}
+	f := &fakeOS{t: t, steps: -1, state: State{Links: map[string]Link{}, Spaces: map[string]Space{}}}
 	for _, l := range []Link{
 		{
 			Name: "eth0", Up: true, MTU: 9000, MAC: "52:54:00:00:00:01",

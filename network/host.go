@@ -18,9 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Host is the OS of the network namespace in which its methods are called. Its sysctls are below Proc.
+// Host is the OS of the network namespace in which its methods are called. Its sysctls are below Proc, its named namespaces below Netns.
 type Host struct {
-	Proc string // /proc
+	Proc  string // /proc
+	Netns string // /run/netns
 }
 
 // attempts are how often a list is read that changes meanwhile.
@@ -36,29 +37,38 @@ func list[T interface{}](read func() ([]T, error)) ([]T, error) {
 	}
 }
 
-// Links reads the links of the namespace.
+// Links reads the links of the namespace, and the named namespaces that are the agent's.
 func (h Host) Links(ctx context.Context) (State, error) {
+	out, links, err := h.links()
+	if err == nil {
+		err = h.readSpaces(ctx, out, links)
+	}
+	if err != nil {
+		return State{}, err
+	}
+	return out, nil
+}
+
+// links are the links of the thread's namespace.
+func (h Host) links() (State, []netlink.Link, error) {
 	links, err := list(netlink.LinkList)
 	if err != nil {
-		return State{}, fmt.Errorf("links: %w", err)
+		return State{}, nil, fmt.Errorf("links: %w", err)
 	}
 	names := make(map[int]string, len(links))
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
-	out := State{Links: make(map[string]Link, len(links))}
+	out := State{Links: make(map[string]Link, len(links)), Spaces: map[string]Space{}}
 	for _, l := range links {
 		out.Links[l.Attrs().Name] = h.read(l, names)
 	}
-	if err := ctx.Err(); err != nil {
-		return State{}, err
-	}
 	for _, add := range []func(State, map[int]string) error{addAddresses, addRoutes, addPeers, addVLANs} {
 		if err := add(out, names); err != nil {
-			return State{}, err
+			return State{}, nil, err
 		}
 	}
-	return out, nil
+	return out, links, nil
 }
 
 func (h Host) read(link netlink.Link, names map[int]string) Link {
@@ -81,6 +91,10 @@ func (h Host) read(link netlink.Link, names map[int]string) Link {
 		l.Shape = Shape{Kind: KindTap, MultiQueue: link.Flags&netlink.TUNTAP_MULTI_QUEUE != 0}
 	case *netlink.Macvtap:
 		l.Kind, l.Mode = KindMacvtap, macvtapModes[link.Mode]
+	case *netlink.Veth:
+		if l.owned() {
+			l.Shape = Shape{Kind: KindVeth} // where its other end is is found there
+		}
 	}
 	if l.owned() {
 		l.IPv6Off = h.sysctl("ipv6", l.Name, "disable_ipv6") != "0"

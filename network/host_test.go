@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,6 +20,19 @@ import (
 	"pgregory.net/rapid"
 )
 
+// testHost has its named namespaces in a directory of the test's process.
+var testHost = Host{Netns: filepath.Join(os.TempDir(), fmt.Sprintf("compute-agent-netns-%d", os.Getpid()))}
+
+// removeNamespaces takes away what is left in testHost's directory, and the directory.
+func removeNamespaces() {
+	files, _ := os.ReadDir(testHost.Netns)
+	for _, f := range files {
+		_ = unix.Unmount(testHost.space(f.Name()), unix.MNT_DETACH)
+	}
+	_ = unix.Unmount(testHost.Netns, unix.MNT_DETACH)
+	_ = os.RemoveAll(testHost.Netns)
+}
+
 // inNamespace moves the test into a network namespace of its own, which goes with it: its thread is never used again. In
 // it are the interfaces up0 and up1, whose other ends are peer0 and peer1.
 func inNamespace(t testing.TB) {
@@ -28,6 +43,7 @@ func inNamespace(t testing.TB) {
 		t.Fatalf("these tests make network namespaces, which root can: %v", err)
 	}
 	t.Cleanup(func() { _ = ns.Close() })
+	t.Cleanup(removeNamespaces)
 	for _, args := range []string{
 		"link set lo up",
 		"link add up0 mtu 9000 type veth peer name peer0 mtu 9000", "link add up1 mtu 1600 type veth peer name peer1 mtu 1600",
@@ -55,7 +71,7 @@ func ip(t testing.TB, args ...string) string {
 // hostText is what must not change of a host's own interfaces, as the kernel says it.
 func hostText(t testing.TB) string {
 	t.Helper()
-	host, err := Host{}.Links(t.Context())
+	host, err := testHost.Links(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +109,7 @@ func TestWalkHost(t *testing.T) {
 	before := hostText(t)
 	steps, changes := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
-		s, c := walk(rt, Host{}, func(after int) OS { return &mortal{Host{}, after} }, realTypes)
+		s, c := walk(rt, testHost, func(after int) OS { return &mortal{testHost, after} }, realTypes)
 		steps, changes = steps+s, changes+c
 		if after := hostText(t); after != before {
 			rt.Fatalf("afterwards:\n%s\nbefore:\n%s", after, before)
@@ -118,7 +134,7 @@ func fewer(t testing.TB, checks string) {
 func TestHostBridge(t *testing.T) {
 	inNamespace(t)
 	want := mustWant(t, []Network{{ID: netA, Type: Flat, Physical: "up0"}}, []Port{{ID: one, Network: netA, MAC: mac(1), VIF: VIFTap}})
-	applied(t, Host{}, want)
+	applied(t, testHost, want)
 	bridge := BridgeName(netA)
 	for _, c := range []struct{ what, has string }{
 		{ip(t, "route", "get", "10.1.2.3"), "via 192.0.2.1 dev " + bridge},
@@ -147,7 +163,7 @@ func TestHostBridge(t *testing.T) {
 // TestHostLinks: iproute2 sees each kind of link as it was wanted.
 func TestHostLinks(t *testing.T) {
 	inNamespace(t)
-	applied(t, Host{}, mustWant(t, []Network{
+	applied(t, testHost, mustWant(t, []Network{
 		{ID: netA, Type: VXLAN, VNI: 7, Local: netip.MustParseAddr("192.0.2.5"), Peers: addrs("192.0.2.21", "192.0.2.22")},
 		{ID: netB, Type: VXLAN, VNI: 8, Physical: "up0", Group: netip.MustParseAddr("239.1.1.8"), UDPPort: 8472, MTU: 8950},
 		{ID: netC, Type: Flat, Physical: "up1"},
@@ -178,7 +194,7 @@ func TestHostLinks(t *testing.T) {
 			t.Errorf("no entry for %s: %v\n%s", peer, err, fdb)
 		}
 	}
-	applied(t, Host{}, State{})
+	applied(t, testHost, State{})
 }
 
 // TestHostVLAN: a VLAN is made, or, by a kernel that has none, refused, with nothing half-made left and all else there.
@@ -187,7 +203,7 @@ func TestHostVLAN(t *testing.T) {
 	want := mustWant(t, []Network{{ID: netA, Type: VLAN, Physical: "up0", VLAN: 100}, {ID: netB, Type: Local}}, []Port{
 		{ID: one, Network: netA, MAC: mac(1), VIF: VIFTap},
 	})
-	err := Apply(t.Context(), Host{}, want)
+	err := Apply(t.Context(), testHost, want)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		t.Log("this kernel has no VLAN devices")
@@ -204,10 +220,10 @@ func TestHostVLAN(t *testing.T) {
 				t.Errorf("no %q in:\n%s", part, text)
 			}
 		}
-		applied(t, Host{}, want)
+		applied(t, testHost, want)
 	}
-	applied(t, Host{}, State{})
-	if all, err := (Host{}).Links(t.Context()); err != nil || len(all.Links) != 5 {
+	applied(t, testHost, State{})
+	if all, err := testHost.Links(t.Context()); err != nil || len(all.Links) != 5 {
 		t.Errorf("left are: %v\n%s", err, all)
 	}
 }
@@ -237,13 +253,13 @@ func TestHostTakenName(t *testing.T) {
 	ip(t, "link", "add", BridgeName(netA), "type", "bridge")
 	ip(t, "link", "add", halfMade, "type", "bridge")
 	want := mustWant(t, []Network{{ID: netA, Type: Local}, {ID: netB, Type: Local}}, nil)
-	if err := Apply(t.Context(), Host{}, want); err == nil || !strings.Contains(err.Error(), "name is taken: it is bridge, and not the agent's") {
+	if err := Apply(t.Context(), testHost, want); err == nil || !strings.Contains(err.Error(), "name is taken: it is bridge, and not the agent's") {
 		t.Errorf("it says %v", err)
 	}
-	if err := Apply(t.Context(), Host{}, State{}); err != nil {
+	if err := Apply(t.Context(), testHost, State{}); err != nil {
 		t.Error(err)
 	}
-	all, err := Host{}.Links(t.Context())
+	all, err := testHost.Links(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +270,7 @@ func TestHostTakenName(t *testing.T) {
 		t.Errorf("stranger %v, half-made %v, other %v", stranger, half, other)
 	}
 	// A name that is taken while the link is made leaves nothing either.
-	err = Host{}.Do(t.Context(), Change{Op: OpAdd, Link: BridgeName(netA), New: Link{Name: BridgeName(netA), Shape: Shape{Kind: KindBridge}, MTU: 1500}})
+	err = testHost.Do(t.Context(), Change{Op: OpAdd, Link: BridgeName(netA), New: Link{Name: BridgeName(netA), Shape: Shape{Kind: KindBridge}, MTU: 1500}})
 	if err == nil || !strings.Contains(err.Error(), ErrTaken.Error()) {
 		t.Errorf("it says %v", err)
 	}
@@ -268,12 +284,12 @@ func TestHostTakenVNI(t *testing.T) {
 	inNamespace(t)
 	ip(t, "link", "add", "theirs", "type", "vxlan", "id", "7", "dstport", "4789")
 	want := mustWant(t, []Network{{ID: netA, Type: VXLAN, VNI: 7}}, nil)
-	err := Apply(t.Context(), Host{}, want)
+	err := Apply(t.Context(), testHost, want)
 	if !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "another link has its tag or VNI") {
 		t.Errorf("it says %v", err)
 	}
 	ip(t, "link", "del", "theirs")
-	applied(t, Host{}, want)
+	applied(t, testHost, want)
 }
 
 // TestHostVanished: links that go while they are changed are told, and going is no error for those that were to go.
@@ -284,14 +300,14 @@ func TestHostVanished(t *testing.T) {
 		{Op: OpCopyAddress, Link: "up0", To: "away", Address: netip.MustParsePrefix("192.0.2.5/24")},
 		{Op: OpAdd, Link: "tapx", New: Link{Name: "tapx", Shape: Shape{Kind: KindMacvtap, Parent: "away", Mode: "bridge"}}},
 	} {
-		if err := (Host{}).Do(t.Context(), c); err == nil || !strings.Contains(err.Error(), "away: no such interface") {
+		if err := testHost.Do(t.Context(), c); err == nil || !strings.Contains(err.Error(), "away: no such interface") {
 			t.Errorf("%s: it says %v", c, err)
 		}
 	}
-	if err := (Host{}).Do(t.Context(), Change{Op: OpRemove, Link: "away"}); err != nil {
+	if err := testHost.Do(t.Context(), Change{Op: OpRemove, Link: "away"}); err != nil {
 		t.Error(err)
 	}
-	if err := (Host{}).Do(t.Context(), Change{Op: OpRemove, Link: "up0"}); err == nil {
+	if err := testHost.Do(t.Context(), Change{Op: OpRemove, Link: "up0"}); err == nil {
 		t.Error("it removes what is not the agent's")
 	}
 }

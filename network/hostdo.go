@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -14,6 +16,9 @@ import (
 
 // Do makes one change in the namespace.
 func (h Host) Do(_ context.Context, c Change) error {
+	if c.Space != "" {
+		return h.doSpace(c)
+	}
 	if c.Op == OpAdd {
 		return h.add(c.New)
 	}
@@ -63,6 +68,8 @@ func (h Host) change(link netlink.Link, c Change) error {
 		return moveRoute(link, c)
 	case OpAddPeer, OpDropPeer:
 		return changePeer(link, c)
+	case OpAddRoute, OpDropRoute:
+		return changeRoute(link, c)
 	default:
 		return fmt.Errorf("%q is no change of a link", c.Op)
 	}
@@ -83,7 +90,7 @@ func tellGone(err error) error {
 // add makes a link under a name that nothing else has, and gives it its own name when it has its mark: whatever a crash
 // leaves can be told from what others made.
 func (h Host) add(l Link) error {
-	if err := create(l); err != nil {
+	if err := h.create(l); err != nil {
 		return err
 	}
 	if err := h.finish(l); err != nil {
@@ -95,7 +102,7 @@ func (h Host) add(l Link) error {
 	return nil
 }
 
-func create(l Link) error {
+func (h Host) create(l Link) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = halfMade
 	parent, err := parentIndex(l.Parent)
@@ -125,6 +132,8 @@ func create(l Link) error {
 		}
 	case KindTap:
 		return createTap(attrs, l.MultiQueue)
+	case KindVeth:
+		return h.createVeth(attrs, l)
 	}
 	if link == nil {
 		return fmt.Errorf("%s is nothing that can be made", l)
@@ -132,6 +141,20 @@ func create(l Link) error {
 	err = netlink.LinkAdd(link)
 	if errors.Is(err, unix.EEXIST) && (l.Kind == KindVLAN || l.Kind == KindVXLAN) {
 		return fmt.Errorf("%w: another link has its tag or VNI", ErrTaken)
+	}
+	return err
+}
+
+// createVeth makes both ends, the one in its namespace under its own name.
+func (h Host) createVeth(attrs netlink.LinkAttrs, l Link) error {
+	space, err := os.Open(h.space(l.Space))
+	if err != nil {
+		return fmt.Errorf("namespace %s: %w", l.Space, ErrMissing)
+	}
+	defer func() { _ = space.Close() }()
+	err = netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: l.Peer, PeerNamespace: netlink.NsFd(space.Fd())})
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("%s in %s: %w", l.Peer, l.Space, ErrTaken)
 	}
 	return err
 }
@@ -254,7 +277,11 @@ func changeAddress(link netlink.Link, c Change) error {
 	var err error
 	switch c.Op {
 	case OpAddAddress:
-		err = netlink.AddrAdd(link, &netlink.Addr{IPNet: toIPNet(c.Address)})
+		added := netlink.Addr{IPNet: toIPNet(c.Address)}
+		if c.Address.Addr().Is6() && c.New.Kind == KindVeth {
+			added.Flags = unix.IFA_F_NODAD // Neutron knows whose it is, and a service listens on it at once
+		}
+		err = netlink.AddrAdd(link, &added)
 	case OpDropAddress:
 		var found *netlink.Addr
 		if found, err = findAddress(link, c.Address); found != nil {
@@ -345,6 +372,31 @@ func changePeer(link netlink.Link, c Change) error {
 		return nil
 	}
 	if err := netlink.NeighDel(entry); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
+}
+
+// changeRoute adds or removes a route of a namespace's device. A next hop may be off the device's subnets.
+func changeRoute(link netlink.Link, c Change) error {
+	r := netlink.Route{
+		LinkIndex: link.Attrs().Index, Dst: toIPNet(c.Route.To), Gw: toIP(c.Route.Via), Priority: c.Route.Metric, Table: c.Route.Table,
+		Protocol: netlink.RouteProtocol(c.Route.Protocol),
+	}
+	if c.Route.To.Addr().Is4() && !c.Route.Via.IsValid() {
+		r.Scope = netlink.SCOPE_LINK
+	}
+	near := func(a netip.Prefix) bool { return a.Contains(c.Route.Via) }
+	if c.Route.Via.IsValid() && !slices.ContainsFunc(c.New.Addresses, near) {
+		r.Flags = int(netlink.FLAG_ONLINK)
+	}
+	if c.Op == OpAddRoute {
+		if err := netlink.RouteAdd(&r); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		return nil
+	}
+	if err := netlink.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
 	return nil

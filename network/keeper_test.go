@@ -60,11 +60,11 @@ func TestKeeper(t *testing.T) {
 			cancel()
 		}
 	}
-	keeper = NewKeeper(Host{}, proceed)
+	keeper = NewKeeper(testHost, proceed)
 	want := mustWant(t, []Network{{ID: netA, Type: VXLAN, VNI: 7, Addresses: prefixes("10.0.0.1/24")}}, []Port{
 		{ID: one, Network: netA, MAC: mac(1), VIF: VIFTap}, {ID: two, Network: netA, MAC: mac(2), VIF: VIFBridge},
 	})
-	events, err := Host{}.Watch(ctx)
+	events, err := testHost.Watch(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,11 @@
 // it. All of it may be repeated at any time: to apply twice changes nothing, to apply after a crash completes what was begun, and
 // to apply the zero State takes everything away again. Keeper does that by itself when somebody changes a link by hand.
 //
+// The services of networks run in named network namespaces, each of whose devices is one end of a veth with the other in a bridge:
+// Namespaces are given to Wanted too, and are made, repaired and taken away with the links.
+//
 // What the agent makes carries its mark, an alias that begins with "compute-agent:", before it has its name. What has
-// no mark is never removed. A physical interface that becomes a bridge's gives the bridge its addresses and routes, and
+// no mark is never removed. A namespace's mark is the alias of its lo. A physical interface that becomes a bridge's gives the bridge its addresses and routes, and
 // gets them back, as with Nova's and Neutron's ensure_bridge.
 package network
 

@@ -8,9 +8,11 @@ import (
 	"strings"
 )
 
-// State is links by their name: those that are wanted, or those that are there. The zero State wants nothing.
+// State is links and named network namespaces by their name: those that are wanted, or those that are there. The zero State
+// wants nothing.
 type State struct {
-	Links map[string]Link
+	Links  map[string]Link
+	Spaces map[string]Space
 }
 
 // Kind is what a link is, as the kernel calls it.
@@ -23,6 +25,7 @@ const (
 	KindVXLAN   Kind = "vxlan"
 	KindTap     Kind = "tap"
 	KindMacvtap Kind = "macvtap"
+	KindVeth    Kind = "veth" // the other end of which is in a namespace
 )
 
 // Shape is what cannot be changed of a link: one that is to have another is made anew.
@@ -36,6 +39,8 @@ type Shape struct {
 	UDPPort    int
 	Mode       string // of a macvtap
 	MultiQueue bool
+	Space      string // the namespace of a veth's other end, which is called Peer there
+	Peer       string
 }
 
 // Link is a network device. What is zero of a wanted one is left as it is, but for an owned one's Master, IPv6Off,
@@ -60,7 +65,7 @@ type Link struct {
 	// IPv6Off keeps the host's IPv6 out of what is only for guests; ARPFilter answers only for the link's own addresses.
 	IPv6Off, ARPFilter bool
 	Addresses          []netip.Prefix
-	Routes             []Route      // that are not the kernel's own; only read
+	Routes             []Route      // that are not the kernel's own; only read, but for those of a namespace's device
 	Peers              []netip.Addr // where a VXLAN sends what it does not know
 }
 
@@ -147,19 +152,29 @@ func (s State) names() []string { return slices.Sorted(maps.Keys(s.Links)) }
 func (s State) String() string {
 	var b strings.Builder
 	for _, name := range s.names() {
-		l := s.Links[name]
-		b.WriteString(l.String() + "\n")
-		for _, a := range l.Addresses {
-			fmt.Fprintf(&b, "    address %s\n", a)
-		}
-		for _, r := range l.Routes {
-			fmt.Fprintf(&b, "    route %s\n", r)
-		}
-		for _, p := range l.Peers {
-			fmt.Fprintf(&b, "    peer %s\n", p)
+		s.Links[name].text(&b, "")
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Spaces)) {
+		space := s.Spaces[name]
+		b.WriteString(space.String() + "\n")
+		for _, device := range slices.Sorted(maps.Keys(space.Links)) {
+			space.Links[device].text(&b, "    ")
 		}
 	}
 	return b.String()
+}
+
+func (l Link) text(b *strings.Builder, indent string) {
+	b.WriteString(indent + l.String() + "\n")
+	for _, a := range l.Addresses {
+		fmt.Fprintf(b, "%s    address %s\n", indent, a)
+	}
+	for _, r := range l.Routes {
+		fmt.Fprintf(b, "%s    route %s\n", indent, r)
+	}
+	for _, p := range l.Peers {
+		fmt.Fprintf(b, "%s    peer %s\n", indent, p)
+	}
 }
 
 // String is the link in one line, without its addresses, routes and peers.
@@ -180,6 +195,7 @@ func (l Link) String() string {
 	say(l.UDPPort != 0, "port %d", l.UDPPort)
 	say(l.Mode != "", "mode %s", l.Mode)
 	say(l.MultiQueue, "multi_queue")
+	say(l.Space != "", "to %s in %s", l.Peer, l.Space)
 	say(l.MTU != 0, "mtu %d", l.MTU)
 	say(l.MAC != "", "mac %s", l.MAC)
 	say(l.Master != "", "master %s", l.Master)
@@ -221,11 +237,20 @@ func (r Route) String() string {
 const mainTable = 254
 
 func (s State) clone() State {
-	out := State{Links: make(map[string]Link, len(s.Links))}
-	for name, l := range s.Links {
+	out := State{Links: cloneLinks(s.Links), Spaces: maps.Clone(s.Spaces)}
+	for name, space := range out.Spaces {
+		space.Links = cloneLinks(space.Links)
+		out.Spaces[name] = space
+	}
+	return out
+}
+
+func cloneLinks(links map[string]Link) map[string]Link {
+	out := make(map[string]Link, len(links))
+	for name, l := range links {
 		l.Addresses, l.Routes, l.Peers = slices.Clone(l.Addresses), slices.Clone(l.Routes), slices.Clone(l.Peers)
 		l.Tagged = slices.Clone(l.Tagged)
-		out.Links[name] = l
+		out[name] = l
 	}
 	return out
 }

@@ -94,6 +94,42 @@ func drawPorts(t *rapid.T, networks []Network) ([]Network, []Port) {
 	return networks, ports
 }
 
+// drawSpaces draws namespaces with devices in some of the networks that have a bridge.
+func drawSpaces(t *rapid.T, networks []Network, ports []Port) []Namespace {
+	var out []Namespace
+	noBridge := map[string]bool{}
+	for _, p := range ports {
+		noBridge[p.Network] = noBridge[p.Network] || p.VIF == VIFMacvtap
+	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "namespaces") {
+		ns := Namespace{Name: fmt.Sprintf("qwalk-%d", i), Forwarding: rapid.Bool().Draw(t, "forwarding")}
+		for j, n := range networks {
+			if noBridge[n.ID] || rapid.Bool().Draw(t, "no device") {
+				continue
+			}
+			base := netip.AddrFrom4([4]byte{10, byte(j), 0, byte(rapid.IntRange(2, 3).Draw(t, "address"))})
+			d := Device{
+				Port: fmt.Sprintf("%d%d-port-of-space", i, j), Network: n.ID, Name: fmt.Sprintf("ns-%d", rapid.IntRange(0, 1).Draw(t, "name")*10+j),
+				MAC: mac(byte(rapid.IntRange(50, 51).Draw(t, "mac"))), Addresses: []netip.Prefix{netip.PrefixFrom(base, 24)},
+			}
+			if rapid.Bool().Draw(t, "six") {
+				d.Addresses = append(d.Addresses, netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::2/64", j)))
+			}
+			if via := rapid.IntRange(0, 2).Draw(t, "via"); via > 0 {
+				gateway := netip.AddrFrom4([4]byte{10, byte(j), 0, byte(via)})
+				if via == 2 {
+					gateway = netip.AddrFrom4([4]byte{10, byte(j), 0, 200})
+				}
+				to := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(j), 0}), 24)
+				d.Routes = append(d.Routes, Route{To: to, Via: gateway})
+			}
+			ns.Devices = append(ns.Devices, d)
+		}
+		out = append(out, ns)
+	}
+	return out
+}
+
 // mortal dies after so many changes.
 type mortal struct {
 	OS
@@ -111,7 +147,7 @@ func (m *mortal) Do(ctx context.Context, c Change) error {
 func walk(t *rapid.T, host OS, kill func(after int) OS, types []Type) (steps, changes int) {
 	for range rapid.IntRange(1, 4).Draw(t, "steps") {
 		networks, ports := drawWanted(t, types)
-		want, err := Wanted(networks, ports)
+		want, err := Wanted(networks, ports, drawSpaces(t, networks, ports)...)
 		if err != nil {
 			t.Fatalf("%v\n%+v\n%+v", err, networks, ports)
 		}
@@ -134,6 +170,11 @@ func walk(t *rapid.T, host OS, kill func(after int) OS, types []Type) (steps, ch
 		for name, l := range all.Links {
 			if _, wanted := want.Links[name]; l.owned() && !wanted || name == halfMade {
 				t.Fatalf("%s is left", l)
+			}
+		}
+		for name, space := range all.Spaces {
+			if _, wanted := want.Spaces[name]; !wanted {
+				t.Fatalf("%s is left", space)
 			}
 		}
 		if again, err := apply(t.Context(), host, want); err != nil || len(again) > 0 {

@@ -16,6 +16,7 @@ var ErrInvalid = errors.New("invalid network")
 // plan is a State in the making.
 type plan struct {
 	links    map[string]Link
+	spaces   map[string]Space
 	makers   map[string]string // what wants the link, by its name
 	networks map[string]*Network
 	flat     map[string]string // flat networks, by their physical interface
@@ -25,11 +26,11 @@ type plan struct {
 	errs     []error
 }
 
-// Wanted are the links that the networks and ports of a host need. Everything that is wrong with them is in the error; the
+// Wanted are the links that the networks, ports and namespaces of a host need, and the namespaces. Everything that is wrong with them is in the error; the
 // State is then what the rest needs, and to apply it takes away what the wrong ones had. The order of the arguments means nothing.
-func Wanted(networks []Network, ports []Port) (State, error) {
+func Wanted(networks []Network, ports []Port, namespaces ...Namespace) (State, error) {
 	p := &plan{
-		links: map[string]Link{}, makers: map[string]string{}, networks: map[string]*Network{},
+		spaces: map[string]Space{}, links: map[string]Link{}, makers: map[string]string{}, networks: map[string]*Network{},
 		flat: map[string]string{}, shared: map[string]string{}, tags: map[string]string{}, macvtaps: map[string]bool{},
 	}
 	networks, ports = slices.Clone(networks), slices.Clone(ports)
@@ -52,7 +53,10 @@ func Wanted(networks []Network, ports []Port) (State, error) {
 		seen[ports[i].ID] = true
 		p.try("port "+shown(ports[i].ID), err)
 	}
-	return State{Links: p.links}, errors.Join(p.errs...)
+	for _, n := range slices.SortedStableFunc(slices.Values(namespaces), func(a, b Namespace) int { return cmp.Compare(a.Name, b.Name) }) {
+		p.try("namespace "+shown(n.Name), p.namespace(&n))
+	}
+	return State{Links: p.links, Spaces: p.spaces}, errors.Join(p.errs...)
 }
 
 func shown(id string) string {
