@@ -56,9 +56,7 @@ type Change struct {
 // String says the change in words.
 func (c Change) String() string {
 	if c.Space != "" {
-		inside := c
-		inside.Space, inside.Link = "", c.subject()
-		return inside.String()
+		return c.insideString()
 	}
 	switch c.Op {
 	case OpAdd:
@@ -96,14 +94,24 @@ func (c Change) String() string {
 		return fmt.Sprintf("%s: move route %s to %s", c.Link, c.Route, c.To)
 	case OpAddPeer, OpDropPeer:
 		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.Peer)
-	case OpAddRoute, OpDropRoute:
-		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.Route)
-	case OpAddSpace, OpRemoveSpace:
-		return string(c.Op) + " " + c.Link
-	case OpTune:
-		return fmt.Sprintf("%s: forwarding %v and the rest of its sysctls", c.Link, c.Forward)
 	default:
 		return fmt.Sprintf("%s: %s", c.Link, c.Op)
+	}
+}
+
+// insideString says a namespace's change in words.
+func (c Change) insideString() string {
+	switch c.Op {
+	case OpAddRoute, OpDropRoute:
+		return fmt.Sprintf("%s: %s %s", c.subject(), c.Op, c.Route)
+	case OpAddSpace, OpRemoveSpace:
+		return string(c.Op) + " " + c.Space
+	case OpTune:
+		return fmt.Sprintf("%s: forwarding %v and the rest of its sysctls", c.Space, c.Forward)
+	default:
+		outside := c
+		outside.Space, outside.Link = "", c.subject()
+		return outside.String()
 	}
 }
 
@@ -146,6 +154,25 @@ func (s State) do(c Change) {
 	case OpRemove, opRemoveUnmade:
 		s.remove(c.Link)
 		return
+	case OpCopyAddress:
+		to := s.Links[c.To]
+		to.Addresses = append(to.Addresses, c.Address)
+		s.Links[c.To] = to
+	case OpMoveRoute:
+		to := s.Links[c.To]
+		to.Routes = append(without(to.Routes, c.Route), c.Route)
+		s.Links[c.To] = to
+		l.Routes = without(l.Routes, c.Route)
+	default:
+		l.set(c)
+		l.list(c)
+	}
+	s.Links[c.Link] = l
+}
+
+// set changes what a link has one of.
+func (l *Link) set(c Change) {
+	switch c.Op {
 	case OpMark:
 		l.Mark = c.New.Mark
 	case OpMTU:
@@ -158,27 +185,24 @@ func (s State) do(c Change) {
 		l.Master, l.Native, l.Tagged = c.To, 0, nil
 	case OpFiltering:
 		l.Filtering = true
-	case OpAddVLAN:
-		l.addVLAN(c)
-	case OpDropVLAN:
-		l.dropVLAN(c.VLAN)
 	case OpIPv6Off:
 		l.IPv6Off = c.New.IPv6Off
 	case OpARPFilter:
 		l.ARPFilter = c.New.ARPFilter
+	}
+}
+
+// list changes what a link has many of.
+func (l *Link) list(c Change) {
+	switch c.Op {
+	case OpAddVLAN:
+		l.addVLAN(c)
+	case OpDropVLAN:
+		l.dropVLAN(c.VLAN)
 	case OpAddAddress:
 		l.Addresses = append(l.Addresses, c.Address)
 	case OpDropAddress:
 		l.Addresses = without(l.Addresses, c.Address)
-	case OpCopyAddress:
-		to := s.Links[c.To]
-		to.Addresses = append(to.Addresses, c.Address)
-		s.Links[c.To] = to
-	case OpMoveRoute:
-		to := s.Links[c.To]
-		to.Routes = append(without(to.Routes, c.Route), c.Route)
-		s.Links[c.To] = to
-		l.Routes = without(l.Routes, c.Route)
 	case OpAddPeer:
 		l.Peers = append(l.Peers, c.Peer)
 	case OpDropPeer:
@@ -188,7 +212,6 @@ func (s State) do(c Change) {
 	case OpDropRoute:
 		l.Routes = without(l.Routes, c.Route)
 	}
-	s.Links[c.Link] = l
 }
 
 func (l *Link) addVLAN(c Change) {

@@ -70,7 +70,7 @@ func (d *differ) emit(c Change) {
 func (d *differ) drop(want State) {
 	d.dropSpaces(want)
 	for _, name := range want.names() {
-		if err := d.impossible(d.want[name]); err != nil {
+		if err := cmp.Or(d.nowhere(d.want[name]), d.impossible(d.want[name])); err != nil {
 			d.leave(name, err)
 		}
 	}
@@ -103,10 +103,7 @@ func (d *differ) lacks(want State, name string) error {
 
 func (d *differ) impossible(w Link) error {
 	have, there := d.now.Links[w.Name]
-	_, room := d.spaces[w.Space]
 	switch {
-	case w.Space != "" && !room:
-		return fmt.Errorf("%s: it needs the namespace %s", w.Name, w.Space)
 	case w.owned() && there && !have.owned():
 		return fmt.Errorf("%s: %w: it is %s, and not the agent's", w.Name, ErrTaken, cmp.Or(string(have.Kind), "an interface"))
 	case !w.owned() && !w.Guest && !there:

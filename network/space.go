@@ -43,6 +43,14 @@ func (d *differ) dropSpaces(want State) {
 	}
 }
 
+// nowhere says why a veth's other end cannot be where it is wanted.
+func (d *differ) nowhere(w Link) error {
+	if _, had := d.spaces[w.Space]; w.Space != "" && !had {
+		return fmt.Errorf("%s: it needs the namespace %s", w.Name, w.Space)
+	}
+	return nil
+}
+
 func (d *differ) removeSpaces() {
 	for _, name := range slices.Sorted(maps.Keys(d.now.Spaces)) {
 		if _, wanted := d.spaces[name]; !wanted && !d.now.Spaces[name].Taken {
