@@ -178,11 +178,14 @@ func tableOf(tables []Table, name string) Table {
 	return Table{Name: name}
 }
 
-func (f *Firewall) program(family, action string) string {
-	if f.variant == VariantDefault {
+func (f *Firewall) program(family, action string) string { return f.variant.Program(family, action) }
+
+// Program is the name of the variant's program of a family, iptables or ip6tables, for an action, save or restore.
+func (v Variant) Program(family, action string) string {
+	if v == VariantDefault {
 		return family + "-" + action
 	}
-	return family + "-" + string(f.variant) + "-" + action
+	return family + "-" + string(v) + "-" + action
 }
 
 // restore gives lines to a program, if there are any.
