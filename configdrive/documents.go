@@ -171,6 +171,7 @@ type ec2Data struct {
 }
 
 type ec2Public struct {
+	Name       string `json:"_name"` // as the metadata service lists it; Nova has it on the drive too
 	OpenSSHKey string `json:"openssh-key"`
 }
 
@@ -192,7 +193,7 @@ func (d Drive) ec2() ec2Data {
 		SecurityGroups:     append([]string{}, d.SecurityGroups...), // never null
 	}
 	if d.Key != nil {
-		out.PublicKeys = map[string]ec2Public{"0": {OpenSSHKey: d.Key.PublicKey}}
+		out.PublicKeys = map[string]ec2Public{"0": {Name: "0=" + d.Key.Name, OpenSSHKey: d.Key.PublicKey}}
 	}
 	return out
 }

@@ -24,10 +24,11 @@ var ec2Since = map[string]string{
 }
 
 const (
-	metaData   = "meta-data"
-	userData   = "user-data"
-	publicKeys = "public-keys"
-	localIPv4  = "local-ipv4"
+	metaData  = "meta-data"
+	userData  = "user-data"
+	localIPv4 = "local-ipv4"
+	// listedName is the key of what stands for a branch in the list that it is in.
+	listedName = "_name"
 )
 
 // ec2 is what steps lead to in Amazon's tree: the versions, meta-data and user-data, and what is below meta-data.
@@ -47,7 +48,7 @@ func (d Documents) ec2(steps []string, addr netip.Addr) (item, bool) {
 	case len(steps) == 2 && steps[1] == userData && hasUser:
 		return item{body: user, kind: textType}, true
 	case steps[1] == metaData:
-		return d.walk(d.tree(since, addr), steps[2:])
+		return walk(d.tree(since, addr), steps[2:])
 	}
 	return item{}, false
 }
@@ -68,7 +69,7 @@ func (d Documents) tree(version int, addr netip.Addr) map[string]any {
 }
 
 // walk goes down a tree of keys.
-func (d Documents) walk(tree map[string]any, steps []string) (item, bool) {
+func walk(tree map[string]any, steps []string) (item, bool) {
 	var node any = tree
 	for _, step := range steps {
 		branch, is := node.(map[string]any)
@@ -80,22 +81,25 @@ func (d Documents) walk(tree map[string]any, steps []string) (item, bool) {
 		}
 	}
 	if branch, is := node.(map[string]any); is {
-		return listing(d.keys(branch, steps)), len(branch) > 0
+		return listing(keys(branch)), len(branch) > 0
 	}
 	return item{body: []byte(text(node)), kind: textType}, true
 }
 
-// keys are a branch's keys as they are listed: with a slash where more is below, but a public key with its name.
-func (d Documents) keys(branch map[string]any, steps []string) []string {
-	var names []string
+// keys are a branch's keys as they are listed: with a slash where more is below, or by the name that is there for it.
+func keys(branch map[string]any) (names []string) {
 	for _, key := range slices.Sorted(maps.Keys(branch)) {
-		switch _, more := branch[key].(map[string]any); {
-		case more && len(steps) == 1 && steps[0] == publicKeys:
-			key += "=" + d.KeyName
+		below, more := branch[key].(map[string]any)
+		name, named := below[listedName]
+		switch {
+		case key == listedName:
+		case named:
+			names = append(names, text(name))
 		case more:
-			key += "/"
+			names = append(names, key+"/")
+		default:
+			names = append(names, key)
 		}
-		names = append(names, key)
 	}
 	return names
 }

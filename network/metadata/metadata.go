@@ -51,8 +51,6 @@ type Documents struct {
 	// Files are its documents by their path on a config drive: openstack/latest/meta_data.json, ec2/latest/user-data.... They are
 	// not changed.
 	Files map[string][]byte
-	// KeyName is the name of the server's public key, which EC2's documents list; empty for none.
-	KeyName string
 	// Password is what the guest has posted; empty for nothing.
 	Password string
 }

@@ -22,19 +22,22 @@ type item struct {
 }
 
 // listing is a list of names as guests read it.
-func listing(names []string) item { return item{body: []byte(strings.Join(names, "\n")), kind: textType} }
+func listing(names []string) item {
+	return item{body: []byte(strings.Join(names, "\n")), kind: textType}
+}
 
 const (
 	openStack    = "openstack"
 	ec2          = "ec2"
 	passwordFile = "password"
+	networkFile  = "network_data.json"
 	// passwordSince is the first of OpenStack's versions that has the password.
 	passwordSince = "2013-04-04"
 	latest        = "latest"
 )
 
 // openStackFiles are OpenStack's documents in the order in which Nova lists them.
-var openStackFiles = []string{"meta_data.json", "user_data", passwordFile, "vendor_data.json", "network_data.json", "vendor_data2.json"}
+var openStackFiles = []string{"meta_data.json", "user_data", passwordFile, "vendor_data.json", networkFile, "vendor_data2.json"}
 
 // find is what a path leads to for somebody who asks from addr, as Nova's InstanceMetadata.lookup has it: what is not under
 // openstack is EC2's.
@@ -65,6 +68,8 @@ func (d Documents) openStack(steps []string) (item, bool) {
 		return listing(slices.DeleteFunc(slices.Clone(openStackFiles), func(name string) bool { return !d.has(version, name) })), true
 	case len(steps) == 2 && d.has(version, steps[1]):
 		return d.document(version, steps[1]), true
+	case len(steps) == 2 && steps[1] == networkFile && d.has(latest, networkFile): // which Nova lists later than it has it
+		return d.document(latest, networkFile), true
 	}
 	return item{}, false
 }
@@ -96,7 +101,7 @@ func (d Documents) document(version, name string) item {
 		return item{body: []byte(d.Password), kind: textType, password: true}
 	}
 	found := item{body: d.Files[openStack+"/"+version+"/"+name], kind: textType}
-	if strings.HasSuffix(name, ".json") && name != "network_data.json" {
+	if strings.HasSuffix(name, ".json") && name != networkFile {
 		found.kind = jsonType
 	}
 	return found

@@ -1,0 +1,80 @@
+package metadata
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Service answers in the places that it is told of. Its methods may be called concurrently.
+type Service struct {
+	source Source
+	log    *slog.Logger
+	limits Limits
+	now    func() time.Time
+
+	mu     sync.Mutex
+	places map[string]*place // by namespace
+}
+
+// Options are what a Service works with; only Source is required.
+type Options struct {
+	Source Source
+	Logger *slog.Logger // default: nothing is logged
+	Limits Limits
+	Clock  func() time.Time // default time.Now
+}
+
+// New returns a service that listens nowhere.
+func New(o Options) *Service {
+	s := &Service{source: o.Source, log: o.Logger, limits: o.Limits.withDefaults(), now: o.Clock, places: map[string]*place{}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s
+}
+
+// Apply makes the service answer in these places and nowhere else; what is as it is wanted stays open. The namespaces are there before, and
+// one that is to go must be left first: open sockets keep it in being. What cannot be had of one place leaves the others as they
+// are wanted; the next Apply tries again.
+func (s *Service) Apply(places []Place) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want := map[string]bool{}
+	for _, p := range places {
+		want[p.Namespace] = true
+	}
+	for name, p := range s.places {
+		if !want[name] || !p.in.current(name) {
+			p.close()
+			delete(s.places, name)
+		}
+	}
+	var all error
+	for _, p := range places {
+		if err := s.applyPlace(p); err != nil {
+			all = errors.Join(all, fmt.Errorf("metadata service in namespace %s: %w", p.Namespace, err))
+		}
+	}
+	return all
+}
+
+func (s *Service) applyPlace(want Place) error {
+	p := s.places[want.Namespace]
+	if p == nil {
+		var err error
+		if p, err = s.open(want.Namespace); err != nil {
+			return err
+		}
+		s.places[want.Namespace] = p
+	}
+	return p.apply(want)
+}
+
+// Close ends the service everywhere.
+func (s *Service) Close() { _ = s.Apply(nil) }
