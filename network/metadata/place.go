@@ -77,11 +77,11 @@ func (s *Service) open(name string) (*place, error) {
 	p.server = &http.Server{
 		Handler:           &handler{source: s.source, place: p, log: p.log},
 		ReadHeaderTimeout: s.limits.Timeout, ReadTimeout: s.limits.Timeout, WriteTimeout: s.limits.Timeout, IdleTimeout: s.limits.Timeout,
-		MaxHeaderBytes: 8 << 10,
-		ErrorLog:       slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), // guests cause what it says
-		ConnContext:    func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		MaxHeaderBytes: 8 << 10, DisableGeneralOptionsHandler: true,
+		ErrorLog:    slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), // guests cause what it says
+		ConnState:   s.watch,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
-	p.server.DisableGeneralOptionsHandler = true
 	return p, nil
 }
 

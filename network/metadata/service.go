@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -14,6 +16,7 @@ type Service struct {
 	log    *slog.Logger
 	limits Limits
 	now    func() time.Time
+	watch  func(net.Conn, http.ConnState)
 
 	mu     sync.Mutex
 	places map[string]*place // by namespace
@@ -25,11 +28,13 @@ type Options struct {
 	Logger *slog.Logger // default: nothing is logged
 	Limits Limits
 	Clock  func() time.Time // default time.Now
+
+	watch func(net.Conn, http.ConnState) // told of each connection, in tests
 }
 
 // New returns a service that listens nowhere.
 func New(o Options) *Service {
-	s := &Service{source: o.Source, log: o.Logger, limits: o.Limits.withDefaults(), now: o.Clock, places: map[string]*place{}}
+	s := &Service{source: o.Source, log: o.Logger, limits: o.Limits.withDefaults(), now: o.Clock, watch: o.watch, places: map[string]*place{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
