@@ -99,6 +99,15 @@ func TestApply(t *testing.T) {
 				{ID: tri, MAC: mac(5), VIF: VIFTap},
 			}},
 		}},
+		{"limits", []step{
+			{[]Network{{ID: netD, Type: Local}}, []Port{
+				limited(tap(one, netD, 1), QoS{ToGuest: Rate{Kbit: 1000, BurstKbit: 100}, FromGuest: Rate{Kbit: 500}, SetDSCP: true, DSCP: 46}),
+				limited(Port{ID: "guest0000-0", Network: netD, MAC: mac(3), VIF: VIFBridge}, QoS{SetDSCP: true}),
+			}},
+			{[]Network{{ID: netD, Type: Local}}, []Port{
+				limited(tap(one, netD, 1), QoS{ToGuest: Rate{Kbit: 2000, BurstKbit: 100}}), {ID: "guest0000-0", Network: netD, MAC: mac(3), VIF: VIFBridge},
+			}},
+		}},
 		{"macvtap", []step{{
 			[]Network{{ID: netA, Type: Flat, Physical: "eth1"}, {ID: netB, Type: VLAN, Physical: "eth0", VLAN: 5, Device: "vlan5"}},
 			[]Port{
@@ -121,6 +130,11 @@ func TestApply(t *testing.T) {
 			}
 		})
 	}
+}
+
+func limited(p Port, q QoS) Port {
+	p.QoS = q
+	return p
 }
 
 // withoutTap leaves out the tap of a guest, which goes with its bridge and comes back with nothing.
@@ -277,6 +291,9 @@ func lacks(have, want State) string {
 		case w.Up && !l.Up, w.MTU != 0 && w.MTU != l.MTU, w.MAC != "" && w.MAC != l.MAC, (w.owned() || w.Master != "") && w.Master != l.Master:
 			return fmt.Sprintf("%s should be\n%s", l, w)
 		case w.Filtering != l.Filtering, l.Native != w.Native, fmt.Sprint(l.Tagged) != fmt.Sprint(w.Tagged):
+			return fmt.Sprintf("%s should be\n%s", l, w)
+		case (w.owned() || w.Guest) && (!w.QoS.ToGuest.is(l.QoS.ToGuest) || !w.QoS.FromGuest.is(l.QoS.FromGuest) ||
+			w.QoS.DSCP != l.QoS.DSCP || w.QoS.SetDSCP != l.QoS.SetDSCP):
 			return fmt.Sprintf("%s should be\n%s", l, w)
 		case len(w.Peers) != len(l.Peers):
 			return fmt.Sprintf("%s has peers %v, not %v", name, l.Peers, w.Peers)

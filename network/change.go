@@ -11,18 +11,21 @@ type Op string
 
 // The changes of a host's links. Each may be done again after it was done.
 const (
-	OpAdd          Op = "add"               // New, with its mark, MTU and MAC, down
-	OpRemove       Op = "remove"            // Link, which is the agent's
-	OpMark         Op = "mark"              // Link with New.Mark
-	OpMTU          Op = "mtu"               // of Link is New.MTU
-	OpMAC          Op = "mac"               // of Link is New.MAC
-	OpUp           Op = "up"                // Link
-	OpMaster       Op = "master"            // of Link is To; empty for none
-	OpFiltering    Op = "filtering"         // of Link, a bridge, is on
-	OpAddVLAN      Op = "add vlan"          // VLAN to Link, native or not
-	OpDropVLAN     Op = "remove vlan"       // VLAN of Link
-	OpIPv6Off      Op = "ipv6 off"          // of Link is New.IPv6Off
-	OpARPFilter    Op = "arp filter"        // of Link is New.ARPFilter
+	OpAdd          Op = "add"            // New, with its mark, MTU and MAC, down
+	OpRemove       Op = "remove"         // Link, which is the agent's
+	OpMark         Op = "mark"           // Link with New.Mark
+	OpMTU          Op = "mtu"            // of Link is New.MTU
+	OpMAC          Op = "mac"            // of Link is New.MAC
+	OpUp           Op = "up"             // Link
+	OpMaster       Op = "master"         // of Link is To; empty for none
+	OpFiltering    Op = "filtering"      // of Link, a bridge, is on
+	OpAddVLAN      Op = "add vlan"       // VLAN to Link, native or not
+	OpDropVLAN     Op = "remove vlan"    // VLAN of Link
+	OpIPv6Off      Op = "ipv6 off"       // of Link is New.IPv6Off
+	OpARPFilter    Op = "arp filter"     // of Link is New.ARPFilter
+	OpToGuest      Op = "limit to guest" // of Link is that of New.QoS, as are the next two
+	OpFromGuest    Op = "limit from guest"
+	OpDSCP         Op = "dscp"
 	OpAddAddress   Op = "add address"       // Address to Link
 	OpCopyAddress  Op = "copy address"      // Address of Link to To, with its lifetime and flags
 	OpDropAddress  Op = "remove address"    // Address of Link
@@ -86,6 +89,12 @@ func (c Change) String() string {
 		return fmt.Sprintf("%s: ipv6 off %v", c.Link, c.New.IPv6Off)
 	case OpARPFilter:
 		return fmt.Sprintf("%s: arp filter %v", c.Link, c.New.ARPFilter)
+	case OpToGuest:
+		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.New.QoS.ToGuest)
+	case OpFromGuest:
+		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.New.QoS.FromGuest)
+	case OpDSCP:
+		return fmt.Sprintf("%s: %s %d set %v", c.Link, c.Op, c.New.QoS.DSCP, c.New.QoS.SetDSCP)
 	case OpAddAddress, OpDropAddress:
 		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.Address)
 	case OpCopyAddress:
@@ -189,6 +198,12 @@ func (l *Link) set(c Change) {
 		l.IPv6Off = c.New.IPv6Off
 	case OpARPFilter:
 		l.ARPFilter = c.New.ARPFilter
+	case OpToGuest:
+		l.QoS.ToGuest = c.New.QoS.ToGuest
+	case OpFromGuest:
+		l.QoS.FromGuest = c.New.QoS.FromGuest
+	case OpDSCP:
+		l.QoS.SetDSCP, l.QoS.DSCP = c.New.QoS.SetDSCP, c.New.QoS.DSCP
 	}
 }
 

@@ -63,7 +63,7 @@ func (h Host) links() (State, []netlink.Link, error) {
 	for _, l := range links {
 		out.Links[l.Attrs().Name] = h.read(l, names)
 	}
-	for _, add := range []func(State, map[int]string) error{addAddresses, addRoutes, addPeers, addVLANs} {
+	for _, add := range []func(State, map[int]string) error{addAddresses, addRoutes, addPeers, addVLANs, addQoS} {
 		if err := add(out, names); err != nil {
 			return State{}, nil, err
 		}

@@ -61,9 +61,14 @@ func inNamespace(t testing.TB) {
 // ip runs the program of iproute2 in the thread's namespace.
 func ip(t testing.TB, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput()
+	return run(t, "ip", args...)
+}
+
+func run(t testing.TB, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
 	if err != nil {
-		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }

@@ -62,6 +62,8 @@ func (h Host) change(link netlink.Link, c Change) error {
 		return changeVLAN(link, c)
 	case OpIPv6Off, OpARPFilter:
 		return h.changeSysctls(c)
+	case OpToGuest, OpFromGuest, OpDSCP:
+		return changeQoS(link, c)
 	case OpAddAddress, OpCopyAddress, OpDropAddress:
 		return changeAddress(link, c)
 	case OpMoveRoute:

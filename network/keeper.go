@@ -13,10 +13,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Watch tells that links or addresses of the namespace in which it is called changed: once for what changed since the last time
+// Watch tells that links, their limits or addresses of the namespace in which it is called changed: once for what changed since the last time
 // was received. The channel is closed when ctx ends or nothing can be told any more.
 func (h Host) Watch(ctx context.Context) (<-chan struct{}, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_TC)
 	if err != nil {
 		return nil, fmt.Errorf("watch links: %w", err)
 	}

@@ -16,6 +16,9 @@ func (d *differ) make() {
 	for _, w := range ordered(d.want) {
 		d.plug(w)
 	}
+	for _, w := range ordered(d.want) {
+		d.limit(w)
+	}
 }
 
 func (d *differ) add(w Link) {

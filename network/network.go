@@ -69,6 +69,8 @@ type Port struct {
 	VIF  VIF
 	// MTU is 0 for the network's.
 	MTU int
+	// QoS limits a port with a tap.
+	QoS QoS
 	// Queues of a tap; more than one make a multi-queue device.
 	Queues int
 	// Mode of a macvtap: bridge, private, vepa or passthru; empty for bridge.

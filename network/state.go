@@ -64,9 +64,11 @@ type Link struct {
 	Tagged    []int // ascending
 	// IPv6Off keeps the host's IPv6 out of what is only for guests; ARPFilter answers only for the link's own addresses.
 	IPv6Off, ARPFilter bool
-	Addresses          []netip.Prefix
-	Routes             []Route      // that are not the kernel's own; only read, but for those of a namespace's device
-	Peers              []netip.Addr // where a VXLAN sends what it does not know
+	// QoS is of a port's link, with complete bursts.
+	QoS       QoS
+	Addresses []netip.Prefix
+	Routes    []Route      // that are not the kernel's own; only read, but for those of a namespace's device
+	Peers     []netip.Addr // where a VXLAN sends what it does not know
 }
 
 // Route is a route through a link.
@@ -204,6 +206,7 @@ func (l Link) String() string {
 	say(len(l.Tagged) > 0, "tagged %s", numbers(l.Tagged))
 	say(l.IPv6Off, "ipv6 off")
 	say(l.ARPFilter, "arp filter")
+	say(l.QoS != QoS{}, "limits%s", l.QoS)
 	say(l.Up, "up")
 	say(l.owned(), "[%s]", l.Mark)
 	return out

@@ -160,7 +160,16 @@ func (p *Port) validate() error {
 	if p.Queues < 0 || p.Queues > 256 {
 		return fmt.Errorf("queues: %d is not from 0 to 256", p.Queues)
 	}
-	return p.validateBinding()
+	if err := p.QoS.validate(); err != nil {
+		return err
+	}
+	if err := p.validateBinding(); err != nil {
+		return err
+	}
+	if p.QoS != (QoS{}) && p.VIF == VIFMacvtap {
+		return fmt.Errorf("qos: vif type %s has none", p.VIF)
+	}
+	return nil
 }
 
 func (p *Port) validateBinding() error {

@@ -48,7 +48,9 @@ func drawWanted(t *rapid.T, types []Type) ([]Network, []Port) {
 		}
 		networks = append(networks, n)
 	}
-	return drawPorts(t, networks)
+	networks, ports := drawPorts(t, networks)
+	drawQoS(t, ports, slices.Contains(types, VLAN))
+	return networks, ports
 }
 
 func drawTunnel(t *rapid.T, n *Network) {
@@ -128,6 +130,23 @@ func drawSpaces(t *rapid.T, networks []Network, ports []Port) []Namespace {
 		out = append(out, ns)
 	}
 	return out
+}
+
+// drawQoS limits some ports. Not every kernel that has no VLANs has policing.
+func drawQoS(t *rapid.T, ports []Port, police bool) {
+	for i := range ports {
+		p := &ports[i]
+		if p.VIF == VIFMacvtap || rapid.Bool().Draw(t, "unlimited") {
+			continue
+		}
+		p.QoS.ToGuest = Rate{Kbit: rapid.SampledFrom([]int{0, 100, 20_000_000}).Draw(t, "to guest")}
+		if police {
+			p.QoS.FromGuest = Rate{Kbit: rapid.SampledFrom([]int{0, 100, 2000}).Draw(t, "from guest")}
+		}
+		if p.QoS.SetDSCP = rapid.Bool().Draw(t, "marked"); p.QoS.SetDSCP {
+			p.QoS.DSCP = uint8(rapid.SampledFrom([]int{0, 46, 63}).Draw(t, "dscp"))
+		}
+	}
 }
 
 // mortal dies after so many changes.

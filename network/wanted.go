@@ -285,12 +285,13 @@ func (p *plan) port(port *Port) error {
 	if n == nil && (port.Network != "" || port.VIF != VIFTap) {
 		return fmt.Errorf("network: %.40q is none of the host's", port.Network)
 	}
-	l := Link{Name: TapName(port.ID), Up: true, MTU: port.MTU}
+	l := Link{Name: TapName(port.ID), Up: true, MTU: port.MTU, QoS: port.QoS.complete(cmp.Or(port.MTU, 1500))}
 	if n != nil {
 		if port.MTU > n.mtu() {
 			return fmt.Errorf("mtu: %d is more than its network's %d", port.MTU, n.mtu())
 		}
 		l.MTU = cmp.Or(port.MTU, n.mtu())
+		l.QoS = port.QoS.complete(l.MTU)
 		if port.VIF != VIFMacvtap && p.macvtaps[n.ID] {
 			return fmt.Errorf("vif type: %s needs a bridge, and network %s has macvtap ports instead", port.VIF, n.ID)
 		}

@@ -30,7 +30,9 @@ func TestWanted(t *testing.T) {
 		{ID: two, Network: netB, MAC: mac(2), VIF: VIFBridge},
 		{ID: tri, MAC: mac(3), VIF: VIFTap},
 		{ID: "x", Network: "g", MAC: mac(4), VNIC: VNICMacvtap, VIF: VIFMacvtap, Mode: "private"},
-		{ID: "tagged", Network: "h", MAC: mac(5), VIF: VIFTap}, {ID: "untagged", Network: "j", MAC: mac(6), VIF: VIFBridge},
+		{ID: "tagged", Network: "h", MAC: mac(5), VIF: VIFTap, QoS: QoS{
+			ToGuest: Rate{Kbit: 1000}, FromGuest: Rate{Kbit: 20, BurstKbit: 5}, SetDSCP: true,
+		}}, {ID: "untagged", Network: "j", MAC: mac(6), VIF: VIFBridge},
 	}
 	want := mustWant(t, networks, ports)
 	golden.Assert(t, "testdata/wanted.txt", want.String())
@@ -115,6 +117,12 @@ func TestWantedRefuses(t *testing.T) {
 		{flats, port(func(p *Port) { p.VIF = VIFMacvtap }), `vnic type: "": vif type macvtap needs macvtap`},
 		{flats, port(func(p *Port) { p.MTU = 1501 }), `mtu: 1501 is more than its network's 1500`},
 		{flats, port(func(p *Port) { p.MTU = 10 }), `mtu: 10 is not from`},
+		{flats, port(func(p *Port) { p.QoS.ToGuest.Kbit = 9 }), `qos: to guest: 9 kbit/s is not from 10 to 34000000`},
+		{flats, port(func(p *Port) { p.QoS.FromGuest.BurstKbit = 9 }), `qos: from guest: a burst of 9 kbit without a rate`},
+		{flats, port(func(p *Port) { p.QoS.FromGuest = Rate{10, 1001} }), `qos: from guest: a burst of 1001 kbit is not from 0 to 1000`},
+		{flats, port(func(p *Port) { p.QoS.SetDSCP, p.QoS.DSCP = true, 64 }), `qos: dscp: it is from 0 to 63`},
+		{flats, port(func(p *Port) { p.QoS.DSCP = 1 }), `qos: dscp: it is from 0 to 63, and none unless it is set`},
+		{flats, port(func(p *Port) { p.VIF, p.VNIC, p.QoS.SetDSCP = VIFMacvtap, VNICMacvtap, true }), `qos: vif type macvtap has none`},
 		{flats, port(func(p *Port) { p.Queues = 257 }), `queues: 257 is not from 0 to 256`},
 		{flats, port(func(p *Port) { p.Mode = "bridge" }), `mode: a tap has none`},
 		{flats, port(func(p *Port) { p.Mode = "source" }), `mode: "source" is not bridge, private, vepa or passthru`},
