@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Op is what a Change does.
@@ -68,43 +70,50 @@ func (c Change) String() string {
 		return "remove " + c.Link
 	case opRemoveUnmade:
 		return string(c.Op) + c.Link
-	case OpMark:
-		return fmt.Sprintf("%s: mark [%s]", c.Link, c.New.Mark)
-	case OpMTU:
-		return fmt.Sprintf("%s: mtu %d", c.Link, c.New.MTU)
-	case OpMAC:
-		return fmt.Sprintf("%s: mac %s", c.Link, c.New.MAC)
 	case OpMaster:
 		if c.To == "" {
 			return c.Link + ": no master"
 		}
 		return fmt.Sprintf("%s: master %s", c.Link, c.To)
-	case OpAddVLAN, OpDropVLAN:
-		kind := ""
-		if c.Native {
-			kind = " native"
-		}
-		return fmt.Sprintf("%s: %s %d%s", c.Link, c.Op, c.VLAN, kind)
-	case OpIPv6Off:
-		return fmt.Sprintf("%s: ipv6 off %v", c.Link, c.New.IPv6Off)
-	case OpARPFilter:
-		return fmt.Sprintf("%s: arp filter %v", c.Link, c.New.ARPFilter)
-	case OpToGuest:
-		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.New.QoS.ToGuest)
-	case OpFromGuest:
-		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.New.QoS.FromGuest)
-	case OpDSCP:
-		return fmt.Sprintf("%s: %s %d set %v", c.Link, c.Op, c.New.QoS.DSCP, c.New.QoS.SetDSCP)
-	case OpAddAddress, OpDropAddress:
-		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.Address)
 	case OpCopyAddress:
 		return fmt.Sprintf("%s: copy address %s to %s", c.Link, c.Address, c.To)
 	case OpMoveRoute:
 		return fmt.Sprintf("%s: move route %s to %s", c.Link, c.Route, c.To)
-	case OpAddPeer, OpDropPeer:
-		return fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.Peer)
 	default:
-		return fmt.Sprintf("%s: %s", c.Link, c.Op)
+		return strings.TrimSpace(fmt.Sprintf("%s: %s %s", c.Link, c.Op, c.value()))
+	}
+}
+
+// value is what the link gets or loses.
+func (c Change) value() string {
+	switch c.Op {
+	case OpMark:
+		return fmt.Sprintf("[%s]", c.New.Mark)
+	case OpMTU:
+		return strconv.Itoa(c.New.MTU)
+	case OpMAC:
+		return c.New.MAC
+	case OpAddVLAN, OpDropVLAN:
+		if c.Native {
+			return strconv.Itoa(c.VLAN) + " native"
+		}
+		return strconv.Itoa(c.VLAN)
+	case OpIPv6Off:
+		return strconv.FormatBool(c.New.IPv6Off)
+	case OpARPFilter:
+		return strconv.FormatBool(c.New.ARPFilter)
+	case OpToGuest:
+		return c.New.QoS.ToGuest.String()
+	case OpFromGuest:
+		return c.New.QoS.FromGuest.String()
+	case OpDSCP:
+		return fmt.Sprintf("%d set %v", c.New.QoS.DSCP, c.New.QoS.SetDSCP)
+	case OpAddAddress, OpDropAddress:
+		return c.Address.String()
+	case OpAddPeer, OpDropPeer:
+		return c.Peer.String()
+	default:
+		return ""
 	}
 }
 

@@ -96,14 +96,10 @@ func (p *plan) network(n *Network) error {
 	if err := p.freeBelow(n); err != nil {
 		return err
 	}
-	if p.macvtaps[n.ID] && len(n.Addresses) > 0 {
-		return errors.New("addresses: a network with macvtap ports has no bridge for them")
-	}
-	if p.macvtaps[n.ID] && n.Type != Flat && n.Type != VLAN {
-		return fmt.Errorf("type: macvtap ports need a flat or vlan network, not %s", n.Type)
-	}
-	if p.macvtaps[n.ID] && n.Filtering {
-		return errors.New("filtering: macvtap ports are in no bridge")
+	if p.macvtaps[n.ID] {
+		if err := n.withoutBridge(); err != nil {
+			return err
+		}
 	}
 	for _, l := range links {
 		p.put(l, who)
@@ -114,6 +110,19 @@ func (p *plan) network(n *Network) error {
 	}
 	if n.Filtering {
 		p.shared[n.Physical] = cmp.Or(p.shared[n.Physical], n.ID)
+	}
+	return nil
+}
+
+// withoutBridge says what is wrong with a network that has macvtaps instead of one.
+func (n *Network) withoutBridge() error {
+	switch {
+	case len(n.Addresses) > 0:
+		return errors.New("addresses: a network with macvtap ports has no bridge for them")
+	case n.Type != Flat && n.Type != VLAN:
+		return fmt.Errorf("type: macvtap ports need a flat or vlan network, not %s", n.Type)
+	case n.Filtering:
+		return errors.New("filtering: macvtap ports are in no bridge")
 	}
 	return nil
 }
