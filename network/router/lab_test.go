@@ -18,6 +18,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // lab is a host in a namespace, with bridges, and nodes in namespaces of their own that are plugged into them: routers, guests, and
@@ -143,6 +144,9 @@ func (n *node) address(device, cidr string) {
 		n.lab.must(err)
 		a, err := netlink.ParseAddr(cidr)
 		n.lab.must(err)
+		if a.IP.To4() == nil {
+			a.Flags = unix.IFA_F_NODAD // it can be used at once
+		}
 		n.lab.must(netlink.AddrAdd(link, a))
 	})
 }
