@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"compute-agent/network"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +46,7 @@ func (rs *Routers) send(p *place, router, device string, a advertisement) error 
 		s.stop(false) // another device, or the same with another address
 		delete(p.senders, device)
 	}
-	socket, err := openSocket(link.Attrs().Index, linkLocal(a.MAC))
+	socket, err := openSocket(link.Attrs().Index, network.LinkLocal(a.MAC))
 	if err != nil {
 		return fmt.Errorf("router advertisements: %w", err)
 	}

@@ -9,12 +9,14 @@ import (
 	"sync"
 
 	"compute-agent/internal/command"
+	"compute-agent/network"
 	"compute-agent/network/firewall"
 )
 
 // Routers makes namespaces route: it loads their rules, puts their floating IPs on their devices, cuts connections whose translation has gone,
 // and sends router advertisements. Its methods may be called at the same time.
 type Routers struct {
+	host    network.Host
 	run     command.Runner
 	variant firewall.Variant
 	report  func(error)
@@ -23,10 +25,10 @@ type Routers struct {
 	places map[string]*place // by namespace
 }
 
-// New returns the routers of a host, of which nothing is known yet. It calls report with what keeps it from sending router advertisements,
+// New returns the routers of a host, of whose namespaces nothing is known yet. It calls report with what keeps it from sending router advertisements,
 // once for each cause; report must not call the Routers.
-func New(run command.Runner, variant firewall.Variant, report func(error)) *Routers {
-	return &Routers{run: run, variant: variant, report: report, places: map[string]*place{}}
+func New(host network.Host, run command.Runner, variant firewall.Variant, report func(error)) *Routers {
+	return &Routers{host: host, run: run, variant: variant, report: report, places: map[string]*place{}}
 }
 
 // place is what is known of a router's namespace.
@@ -62,10 +64,10 @@ func (rs *Routers) Apply(ctx context.Context, routers []Router) error {
 	}
 	each(func(i int, r *Router) (err error) { rules[i], err = Generate(*r); return err })
 	each(func(_ int, r *Router) error {
-		return within(r.Namespace, func(string) error { return r.dropAddresses() })
+		return rs.within(r.Namespace, func(string) error { return r.dropAddresses() })
 	})
 	each(func(i int, r *Router) error {
-		return within(r.Namespace, func(identity string) error { return rs.apply(ctx, rs.place(r, identity), r, rules[i]) })
+		return rs.within(r.Namespace, func(identity string) error { return rs.apply(ctx, rs.place(r, identity), r, rules[i]) })
 	})
 	return errors.Join(errs...)
 }

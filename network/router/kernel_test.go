@@ -13,11 +13,13 @@ import (
 	"testing"
 
 	"compute-agent/internal/command"
+	"compute-agent/network"
 	"compute-agent/network/firewall"
 	"compute-agent/network/router"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 func readNow(fd int, buffer []byte) (int, error) {
@@ -450,7 +452,7 @@ func TestOneFails(t *testing.T) {
 	wrong.ID, wrong.Namespace, wrong.Outside = "wrong", "qrouter-wrong", "a; b"
 	lost.ID, lost.Namespace = "lost", "qrouter-lost"
 	err := routers(t, command.Exec{}, firewall.VariantNFT).Apply(context.Background(), []router.Router{wrong, lost, c.router})
-	if !errors.Is(err, router.ErrInvalid) || !strings.Contains(err.Error(), `router lost: namespace qrouter-lost: `) {
+	if !errors.Is(err, router.ErrInvalid) || !errors.Is(err, network.ErrMissing) || !strings.Contains(err.Error(), `router lost: namespace qrouter-lost: `) {
 		t.Errorf("err = %v", err)
 	}
 	c.ask(c.outside.udp("203.0.113.1:1000"), "203.0.113.10:1000", c.a2.udp("10.0.0.6:1000"))
@@ -468,4 +470,59 @@ func TestNamespaceIsMadeAnew(t *testing.T) {
 	if got, want := again.held(firewall.VariantNFT), textOf(t, c.router); got != want {
 		t.Errorf("loaded:\n%swanted:\n%s", got, want)
 	}
+}
+
+// TestNamespacesOfTheAgent: package network makes the namespace, holds its devices, and leaves the floating IPs alone.
+func TestNamespacesOfTheAgent(t *testing.T) {
+	l := newLab(t)
+	host := network.Host{Netns: t.TempDir()}
+	t.Cleanup(func() { l.must(unix.Unmount(host.Netns, unix.MNT_DETACH)) })
+	ext, a := "ee000000-0000-4000-8000-000000000000", "aa000000-0000-4000-8000-000000000000"
+	mac := func(n byte) net.HardwareAddr { return net.HardwareAddr{0xfa, 0x16, 0x3e, 0, 0, n} }
+	space := network.Namespace{Name: "qrouter-agent", Forwarding: true, Devices: []network.Device{
+		{Port: "01234567-89ab", Network: ext, Name: qg, MAC: mac(1), Addresses: []netip.Prefix{prefix(gatewayIP + "/24")},
+			Routes: []network.Route{{To: prefix("0.0.0.0/0"), Via: addr("203.0.113.1")}}},
+		{Port: "aaaaaaaa-aaaa", Network: a, Name: qrA, MAC: mac(2), Addresses: []netip.Prefix{prefix("10.0.0.1/24"), prefix("2001:db8:a::1/64")}},
+	}}
+	networks := []network.Network{{ID: ext, Type: network.Local}, {ID: a, Type: network.Local}}
+	links, err := network.Wanted(networks, nil, space)
+	l.must(err)
+	l.must(network.Apply(context.Background(), host, links))
+	t.Cleanup(func() { l.must(network.Apply(context.Background(), host, network.State{})) })
+
+	outside := l.node()
+	outside.plug("eth0", network.BridgeName(ext), "203.0.113.1/24")
+	guest := l.node()
+	guest.do(func() { set(t, "ipv6/conf/default/router_solicitation_delay", "0") })
+	guest.plug("eth0", network.BridgeName(a), "10.0.0.5/24")
+	guest.route("0.0.0.0/0", "10.0.0.1")
+	rs := routersOf(t, host, command.Exec{}, firewall.VariantNFT)
+	r := router.Router{ID: "r1", Namespace: space.Name, Outside: qg, SNAT: addr(gatewayIP), Inside: []router.Inside{{Device: qrA, Prefixes: []netip.Prefix{prefix("10.0.0.0/24")},
+		Advertise: []router.Advertisement{{Prefix: prefix("2001:db8:a::/64"), SLAAC: true}}}}, FloatingIPs: []router.FloatingIP{floating("203.0.113.10", "10.0.0.5")}}
+	apply(t, rs, r)
+	l.must(network.Apply(context.Background(), host, links))
+	client, server := guest.udp("10.0.0.5:1000"), outside.udp("203.0.113.1:1000")
+	if seen := l.ask(client, "203.0.113.1:1000", server); seen != addr("203.0.113.10") {
+		t.Errorf("seen from %s, want the floating IP", seen)
+	}
+	outside.do(func() { l.must(forget("eth0")) }) // it has to ask who has the floating IP
+	l.ask(server, "203.0.113.10:1000", client)
+	guest.await("2001:db8:a::/64", usable)
+	rs.Release(nil)
+	if via := guest.defaultRoute(); via.IsValid() {
+		t.Errorf("the guest still routes by %s", via)
+	}
+}
+
+// forget makes the thread's namespace forget the neighbours of a device.
+func forget(device string) error {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return err
+	}
+	list, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
+	for _, n := range list {
+		err = errors.Join(err, netlink.NeighDel(&n))
+	}
+	return err
 }

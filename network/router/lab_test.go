@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"compute-agent/internal/command"
+	"compute-agent/network"
 	"compute-agent/network/firewall"
 	"compute-agent/network/router"
 
@@ -50,7 +51,9 @@ func newLab(t testing.TB, bridges ...string) *lab {
 	l.must(err)
 	t.Cleanup(func() {
 		_ = l.here.Close()
-		t.Logf("%d packets passed, %d were dropped, as they should", l.passed, l.dropped)
+		if l.passed > 0 {
+			t.Logf("%d packets passed, %d were dropped, as they should", l.passed, l.dropped)
+		}
 	})
 	set(t, "ipv6/conf/default/disable_ipv6", "1")
 	for _, name := range bridges {
@@ -363,7 +366,12 @@ func eachVariant(t *testing.T, test func(t *testing.T, v firewall.Variant)) {
 
 func routers(t testing.TB, run command.Runner, v firewall.Variant) *router.Routers {
 	t.Helper()
-	rs := router.New(run, v, func(err error) { t.Error(err) })
+	return routersOf(t, network.Host{}, run, v)
+}
+
+func routersOf(t testing.TB, h network.Host, run command.Runner, v firewall.Variant) *router.Routers {
+	t.Helper()
+	rs := router.New(h, run, v, func(err error) { t.Error(err) })
 	t.Cleanup(rs.Close)
 	return rs
 }

@@ -117,8 +117,3 @@ func appendDNS(b []byte, servers []netip.Addr) []byte {
 	}
 	return b
 }
-
-// linkLocal is the address that a device has by its MAC (EUI-64, RFC 4291), from which advertisements are sent.
-func linkLocal(mac net.HardwareAddr) netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
-}
