@@ -15,8 +15,10 @@ const macTries = 16
 // makePort stores a new port: it gets an ID, a MAC, addresses and groups, whatever of these it has not. FixedIPs that are nil are any;
 // SecurityGroups that are nil are the project's default one.
 func (s *NetworkService) makePort(tx Writer, p neutron.Port, on neutron.Network) (neutron.Port, error) {
-	if err := s.within(tx, ResourcePort, p.ProjectID); err != nil {
-		return p, err
+	if !neutron.IsServicePort(p.DeviceOwner) { // without those no network works
+		if err := s.within(tx, ResourcePort, p.ProjectID); err != nil {
+			return p, err
+		}
 	}
 	p.ID, p.NetworkID, p.Revision, p.Created = newID(), on.ID, 1, s.now()
 	p.Updated = p.Created
@@ -73,7 +75,7 @@ func portTaken(err error, p neutron.Port) error {
 	return err
 }
 
-// giveGroups checks a port's groups; one without any gets the project's default one, unless it is a port of the cloud itself.
+// giveGroups checks a new port's groups; one that says none gets the project's default one, unless it is a port of the cloud itself.
 func (s *NetworkService) giveGroups(tx Writer, p *neutron.Port) error {
 	if p.SecurityGroups == nil && p.PortSecurity && p.ProjectID != "" && !neutron.IsServicePort(p.DeviceOwner) {
 		g, err := s.defaultGroup(tx, p.ProjectID)
@@ -82,9 +84,13 @@ func (s *NetworkService) giveGroups(tx Writer, p *neutron.Port) error {
 		}
 		p.SecurityGroups = []string{g.ID}
 	}
+	return checkGroups(tx, *p)
+}
+
+func checkGroups(r Reader, p neutron.Port) error {
 	var groups []neutron.SecurityGroup
 	for _, id := range p.SecurityGroups {
-		g, err := tx.SecurityGroup(id)
+		g, err := r.SecurityGroup(id)
 		if err != nil {
 			return missingRecord("SecurityGroupNotFound", "security group", id, err)
 		}

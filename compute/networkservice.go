@@ -17,6 +17,8 @@ import (
 type NetworkOptions struct {
 	Store  Store
 	Quotas *neutron.Quotas // nil for Neutron's
+	// Provider is what the operator offers networks on.
+	Provider neutron.Provider
 	// Changed is called after a commit that changes what the host must have. It must not block. May be nil.
 	Changed func()
 	Clock   func() time.Time // default time.Now
@@ -88,6 +90,15 @@ func missingRecord(class, what, id string, err error) error {
 		return err
 	}
 	return &neutron.Error{Class: class, Kind: neutron.NotFound, Rule: fmt.Sprintf("%s %s could not be found", what, id)}
+}
+
+// show reads one record.
+func show[T any](ctx context.Context, s *NetworkService, read func(Reader) (T, error)) (v T, err error) {
+	err = s.store.View(ctx, func(r Reader) error {
+		v, err = read(r)
+		return err
+	})
+	return v, refusal(err)
 }
 
 func networkOf(r Reader, id string) (neutron.Network, error) {

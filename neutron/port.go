@@ -52,6 +52,83 @@ func (p *Port) CheckAddresses(subnets []Subnet) error {
 	return nil
 }
 
+// Check says what is wrong with a port but for its groups and fixed IPs, and brings MACs into their canonical form.
+func (p *Port) Check() (err error) {
+	if err := checkWords(p.Name, p.Description, p.Tags); err != nil {
+		return err
+	}
+	for field, value := range map[string]string{"device_id": p.DeviceID, "device_owner": p.DeviceOwner} {
+		if err := checkText(field, value); err != nil {
+			return err
+		}
+	}
+	if p.MAC != "" {
+		if p.MAC, err = CanonicalMAC("mac_address", p.MAC); err != nil {
+			return err
+		}
+	}
+	if p.DNSName != "" && !IsDNSLabel(strings.ToLower(p.DNSName)) {
+		return invalid("dns_name", p.DNSName, "it must be one label of a DNS name: at most 63 letters, digits and dashes")
+	}
+	if len(p.VNICType) > 0 && !slices.Contains(vnicTypes, p.VNICType) {
+		return invalid("binding:vnic_type", p.VNICType, "it must be one of %s", strings.Join(vnicTypes, ", "))
+	}
+	if err := p.checkPairs(); err != nil {
+		return err
+	}
+	return p.checkOptions()
+}
+
+// vnicTypes are those of Neutron; which of them the host has is asked when a port is bound.
+var vnicTypes = []string{"normal", "macvtap", "direct", "baremetal", "direct-physical", "virtio-forwarder", "smart-nic", "vdpa", "accelerator-direct",
+	"accelerator-direct-physical", "remote-managed"}
+
+func (p *Port) checkPairs() (err error) {
+	switch {
+	case len(p.AddressPairs) > maxPairs:
+		return failed("AddressPairExhausted", Invalid, "allowed_address_pairs", "", "%d are more than %d", len(p.AddressPairs), maxPairs)
+	case len(p.AddressPairs) > 0 && !p.PortSecurity:
+		return failed("AddressPairAndPortSecurityRequired", Conflict, "allowed_address_pairs", "", "a port with port security off needs none")
+	}
+	pairs := slices.Clone(p.AddressPairs)
+	for i := range pairs {
+		pair := &pairs[i]
+		if err := checkPrefix("allowed_address_pairs", pair.Prefix); err != nil {
+			return err
+		}
+		if pair.MAC != "" {
+			if pair.MAC, err = CanonicalMAC("allowed_address_pairs", pair.MAC); err != nil {
+				return err
+			}
+		}
+		if slices.Contains(pairs[:i], *pair) {
+			return failed("DuplicateAddressPairInRequest", Invalid, "allowed_address_pairs", pair.Prefix.String(), "it is there twice")
+		}
+	}
+	p.AddressPairs = pairs
+	return nil
+}
+
+var optionName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+
+func (p *Port) checkOptions() error {
+	if len(p.ExtraDHCP) > maxOptions {
+		return invalid("extra_dhcp_opts", "", "%d are more than %d", len(p.ExtraDHCP), maxOptions)
+	}
+	for i, o := range p.ExtraDHCP {
+		if !optionName.MatchString(o.Name) {
+			return invalid("extra_dhcp_opts", o.Name, "opt_name must be a name of dnsmasq or a number")
+		}
+		if err := checkText("extra_dhcp_opts", o.Value); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(p.ExtraDHCP[:i], func(other DHCPOption) bool { return other.Name == o.Name && other.IPv6 == o.IPv6 }) {
+			return invalid("extra_dhcp_opts", o.Name, "it is there twice")
+		}
+	}
+	return nil
+}
+
 // BindingOn is the VIF type with which a host gives a guest the port.
 func (p *Port) BindingOn(n Network) (string, error) {
 	switch network.VNIC(p.VNICType) {
