@@ -146,5 +146,9 @@ func doMakeFiles(ctx context.Context, w *work) error {
 	if err := json.Unmarshal(w.op.Args, &args); err != nil {
 		return fmt.Errorf("read the operation's arguments: %w", err)
 	}
-	return w.m.disks.Make(ctx, w.server, Secrets(args))
+	on, err := w.m.attachedTo(ctx, w.server)
+	if err != nil {
+		return err
+	}
+	return w.m.disks.Make(ctx, w.server, on, Secrets(args))
 }

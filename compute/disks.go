@@ -10,7 +10,7 @@ type Disks interface {
 	Files(s Server) Files
 	// Make makes the server's directory with its disks. What is there already, from an earlier
 	// attempt, stays. An error that the user can do something about is a *Failure.
-	Make(ctx context.Context, s Server, secret Secrets) error
+	Make(ctx context.Context, s Server, on Attached, secret Secrets) error
 	// Remove removes all files of a server; none is fine. It must not need the server's record.
 	Remove(ctx context.Context, serverID string) error
 	// List returns the IDs of all servers that have files.

@@ -79,7 +79,7 @@ func FilesIn(dir, imageDir string, s Server) Files {
 }
 
 // Make implements Disks.
-func (d *FileDisks) Make(ctx context.Context, s Server, secret Secrets) error {
+func (d *FileDisks) Make(ctx context.Context, s Server, on Attached, secret Secrets) error {
 	dir, err := d.home(s.ID)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (d *FileDisks) Make(ctx context.Context, s Server, secret Secrets) error {
 	if !s.ConfigDrive {
 		return nil
 	}
-	return configdrive.Write(ctx, d.runner, files.ConfigDrive, s.driveFormat(), driveOf(s, secret))
+	return configdrive.Write(ctx, d.runner, files.ConfigDrive, s.driveFormat(), driveOf(s, on, secret))
 }
 
 const propOSType = "os_type"
@@ -191,19 +191,6 @@ func (d *FileDisks) home(serverID string) (string, error) {
 		return "", fmt.Errorf("%w: server ID %q is not a UUID", ErrInvalid, serverID)
 	}
 	return filepath.Join(d.dir, serverID), nil
-}
-
-func driveOf(s Server, secret Secrets) configdrive.Drive {
-	root, ephemeral, swap := devices(s)
-	drive := configdrive.Drive{
-		ID: s.ID, Number: s.Number, Name: s.Name, Hostname: hostname(s), AvailabilityZone: "nova",
-		ProjectID: s.ProjectID, Flavor: s.Flavor.Name, RootDevice: root, Ephemeral: ephemeral, Swap: swap,
-		Metadata: s.Metadata, UserData: s.UserData, AdminPassword: secret.AdminPassword,
-	}
-	if s.Keypair != nil {
-		drive.Key = &configdrive.Key{Name: s.Keypair.Name, Type: s.Keypair.Type, PublicKey: s.Keypair.PublicKey}
-	}
-	return drive
 }
 
 // devices are the names of the server's own disks. They do not depend on the machine; a server whose drives cannot be

@@ -35,7 +35,7 @@ func TestFileDisksMakesEveryDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 {
-				if err := disks.Make(t.Context(), s, Secrets{}); err != nil {
+				if err := disks.Make(t.Context(), s, Attached{}, Secrets{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -47,7 +47,7 @@ func TestFileDisksMakesEveryDisk(t *testing.T) {
 				}
 			}
 			s.Flavor.SwapMiB = 65
-			if err := disks.Make(t.Context(), s, Secrets{}); err == nil {
+			if err := disks.Make(t.Context(), s, Attached{}, Secrets{}); err == nil {
 				t.Error("another size of swap was taken for the one that is there")
 			}
 			if err := disks.Remove(t.Context(), s.ID); err != nil {
@@ -67,7 +67,7 @@ func TestDevices(t *testing.T) {
 		t.Errorf("with swap: %s, %s, %s", root, eph, swap)
 	}
 	s.Flavor.EphemeralGiB, s.Image.Properties = 1, map[string]string{"hw_disk_bus": "sata"}
-	drive := driveOf(s, Secrets{})
+	drive := driveOf(s, Attached{}, Secrets{})
 	if drive.RootDevice != "sda" || drive.Ephemeral != "sdb" || drive.Swap != "sdc" {
 		t.Errorf("with all: %s, %s, %s", drive.RootDevice, drive.Ephemeral, drive.Swap)
 	}

@@ -121,6 +121,8 @@ type Manager struct {
 	// auditing says that an audit is asked for and has not begun.
 	auditing bool
 	audits   sync.Mutex // held by one
+
+	documents documentCache
 }
 
 // Reasons for which an operation's goroutine stops in the middle.

@@ -140,8 +140,8 @@ type brokenDisks struct {
 	err error
 }
 
-func (d brokenDisks) Make(ctx context.Context, s compute.Server, secret compute.Secrets) error {
-	return errors.Join(d.Disks.Make(ctx, s, secret), d.err)
+func (d brokenDisks) Make(ctx context.Context, s compute.Server, on compute.Attached, secret compute.Secrets) error {
+	return errors.Join(d.Disks.Make(ctx, s, on, secret), d.err)
 }
 
 func TestFailedBuildLeavesNothing(t *testing.T) {
@@ -236,7 +236,7 @@ type stuckDisks struct {
 	stuck chan struct{}
 }
 
-func (d stuckDisks) Make(ctx context.Context, _ compute.Server, _ compute.Secrets) error {
+func (d stuckDisks) Make(ctx context.Context, _ compute.Server, _ compute.Attached, _ compute.Secrets) error {
 	d.stuck <- struct{}{}
 	<-ctx.Done()
 	return ctx.Err()

@@ -42,6 +42,10 @@ type Server struct {
 	// ConfigDriveFormat is iso9660 or vfat, as it was chosen when the server was created; empty for iso9660.
 	ConfigDriveFormat string
 
+	// GuestPassword is what the guest has posted to the metadata service: a password of its own making, encrypted by the server's key. Whoever
+	// has the private one can read it. Empty for none.
+	GuestPassword string
+
 	Created    time.Time
 	Updated    time.Time
 	Launched   time.Time // first Active; zero before

@@ -550,8 +550,8 @@ type mortalDisks struct {
 	fate *fate
 }
 
-func (d *mortalDisks) Make(ctx context.Context, s compute.Server, secret compute.Secrets) error {
-	return d.fate.around("making files", func() error { return d.FileDisks.Make(ctx, s, secret) })
+func (d *mortalDisks) Make(ctx context.Context, s compute.Server, on compute.Attached, secret compute.Secrets) error {
+	return d.fate.around("making files", func() error { return d.FileDisks.Make(ctx, s, on, secret) })
 }
 
 func (d *mortalDisks) Remove(ctx context.Context, id string) error {

@@ -55,6 +55,9 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 		if version < 5 {
 			a.Hardware = nil
 		}
+		if version < 6 {
+			a.GuestPassword = ""
+		}
 		server, err := r.Server("a")
 		want(t, server, err, a)
 		claims, err := r.Claims()

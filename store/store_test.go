@@ -27,7 +27,7 @@ func fullServer(id string) compute.Server {
 		Image:    compute.ImageRef{Name: "cirros", Checksum: "abc", Format: "qcow2", Properties: map[string]string{"hw_disk_bus": "virtio"}},
 		Hardware: map[string]string{"hw_machine_type": "pc-i440fx-7.2"},
 		Keypair:  &compute.Keypair{UserID: "u", Name: "k", Type: "ssh", PublicKey: "ssh-ed25519 AAAA", Fingerprint: "00:11", Created: noon},
-		UserData: []byte{0, 1, 0xff}, Metadata: map[string]string{"a": "b"}, ConfigDrive: true, ConfigDriveFormat: "vfat",
+		UserData: []byte{0, 1, 0xff}, Metadata: map[string]string{"a": "b"}, ConfigDrive: true, ConfigDriveFormat: "vfat", GuestPassword: "Kx+=",
 		Created: noon, Updated: noon.Add(1), Launched: noon.Add(2), Terminated: noon.Add(3),
 		Fault: &compute.Fault{Code: 500, Message: "m", Details: "d", Created: noon},
 	}
