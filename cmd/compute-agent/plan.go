@@ -21,7 +21,7 @@ func newPlanCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPlanNUMACommand(), newPlanDomainCommand(), newPlanServerCommand(), newPlanFirewallCommand(),
+	cmd.AddCommand(newPlanNUMACommand(), newPlanDomainCommand(), newPlanServerCommand(), newPlanFirewallCommand(), newPlanRouterCommand(),
 		newPlanLinesCommand("host-topology", "Which NUMA cells a host offers, from libvirt's capabilities and Nova's options", plan.HostTopology),
 		newPlanLinesCommand("claims", "What a host has in use after each of a sequence of claims, by Nova's rules", plan.Claims),
 		newPlanLinesCommand("disks", "Where a guest's drives go, by Nova's rules", plan.Disks))
