@@ -21,6 +21,8 @@ import (
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"compute-agent/network"
 )
 
 // remembered is a source of documents that name their port.
@@ -96,7 +98,7 @@ func (n *testNetwork) remove() {
 // do runs fn in the namespace.
 func (n *testNetwork) do(fn func() error) {
 	n.t.Helper()
-	if err := inNamespace(n.ns, fn); err != nil {
+	if err := network.InNamespace(n.name, fn); err != nil {
 		n.t.Fatal(err)
 	}
 }
@@ -182,7 +184,7 @@ func (n *testNetwork) guest(device, mac, address string) *testGuest {
 	})
 	g.do(func() error {
 		// The kernel makes the link-local one itself, but only when it has seen that the link is up.
-		if err := configure("eth0", address, linkLocal(g.mac).String()+"/64"); err != nil {
+		if err := configure("eth0", address, network.LinkLocal(g.mac).String()+"/64"); err != nil {
 			return err
 		}
 		link, err := netlink.LinkByName("eth0")
@@ -215,7 +217,7 @@ func (g *testGuest) dial(ctx context.Context, v6 bool, from string) (c net.Conn,
 		}
 		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
 	}
-	err = inNamespace(g.ns, func() (err error) {
+	err = network.InNamespace(g.name, func() (err error) {
 		c, err = dialer.DialContext(ctx, "tcp", to.String())
 		return err
 	})
@@ -329,7 +331,7 @@ func TestGuestsGetTheirOwn(t *testing.T) {
 	two.is("an address of nobody", request{from: "10.0.0.9"}, "")
 
 	// One guest takes the address of another: the kernel sees it at its own MAC.
-	three.do(func() error { return configure("eth0", "10.0.0.5/24", linkLocal(one.mac).String()+"/64") })
+	three.do(func() error { return configure("eth0", "10.0.0.5/24", network.LinkLocal(one.mac).String()+"/64") })
 	one.do(func() error { // so that it does not answer
 		link, err := netlink.LinkByName("eth0")
 		if err != nil {
@@ -342,7 +344,7 @@ func TestGuestsGetTheirOwn(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, addr := range []netip.Addr{netip.MustParseAddr("10.0.0.5"), linkLocal(one.mac)} {
+		for _, addr := range []netip.Addr{netip.MustParseAddr("10.0.0.5"), network.LinkLocal(one.mac)} {
 			if err := netlink.NeighDel(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: addr.AsSlice()}); err != nil && !errors.Is(err, unix.ENOENT) {
 				return err
 			}
@@ -350,7 +352,7 @@ func TestGuestsGetTheirOwn(t *testing.T) {
 		return nil
 	})
 	three.is("another's address", request{from: "10.0.0.5"}, "")
-	three.is("another's link-local address", request{v6: true, from: linkLocal(one.mac).String()}, "")
+	three.is("another's link-local address", request{v6: true, from: network.LinkLocal(one.mac).String()}, "")
 
 	source.gone["two"] = true
 	two.is("a port without a server", request{}, "")
@@ -485,7 +487,9 @@ func TestApply(t *testing.T) {
 	s.must(t, place)
 	g.is("another namespace", request{}, "one")
 
-	s.must(t)
+	s.Release([]Place{place})
+	g.is("a place that stays", request{}, "one")
+	s.Release(nil)
 	if c, err := g.dial(t.Context(), false, ""); err == nil {
 		_ = c.Close()
 		t.Error("it still listens")

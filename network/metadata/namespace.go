@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"strconv"
 	"syscall"
 
@@ -14,25 +13,13 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-)
 
-// inNamespace runs fn in a namespace. The thread that does ends with it: none is ever left in the wrong namespace.
-func inNamespace(ns netns.NsHandle, fn func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good
-		if err := netns.Set(ns); err != nil {
-			done <- err
-			return
-		}
-		done <- fn()
-	}()
-	return <-done
-}
+	"compute-agent/network"
+)
 
 // inside is what the service has of a namespace from its start to its end: sockets made in it.
 type inside struct {
-	ns   netns.NsHandle
+	name string
 	id   string // of the namespace: another of the same name has another
 	link *netlink.Handle
 	// neighbours asks the kernel for what it knows of them; it serves one at a time.
@@ -40,12 +27,11 @@ type inside struct {
 }
 
 func enter(name string) (*inside, error) {
-	ns, err := netns.GetFromName(name)
-	if err != nil {
-		return nil, err
-	}
-	in := &inside{ns: ns, id: ns.UniqueId()}
-	err = inNamespace(ns, func() (err error) {
+	in := &inside{name: name}
+	err := network.InNamespace(name, func() (err error) {
+		if in.id, err = here(); err != nil {
+			return err
+		}
 		if in.link, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 			return err
 		}
@@ -64,6 +50,16 @@ func enter(name string) (*inside, error) {
 	return in, nil
 }
 
+// here identifies the namespace that the thread is in.
+func here() (string, error) {
+	ns, err := netns.Get()
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = ns.Close() }()
+	return ns.UniqueId(), nil
+}
+
 func (in *inside) leave() {
 	if in.link != nil {
 		in.link.Close()
@@ -71,17 +67,16 @@ func (in *inside) leave() {
 	for _, s := range in.neighbours {
 		s.Socket.Close()
 	}
-	_ = in.ns.Close()
 }
 
 // current says whether the namespace is still the one of its name.
-func (in *inside) current(name string) bool {
-	ns, err := netns.GetFromName(name)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = ns.Close() }()
-	return ns.UniqueId() == in.id
+func (in *inside) current() bool {
+	var id string
+	err := network.InNamespace(in.name, func() (err error) {
+		id, err = here()
+		return err
+	})
+	return err == nil && id == in.id
 }
 
 // index is a device's; an error if it is not there.
@@ -96,10 +91,10 @@ func (in *inside) index(device string) (int, error) {
 // listen opens the service's port on Address4, or, where index is not 0, on Address6 of that device. The address need not be there yet, nor
 // be known to be nobody else's.
 func (in *inside) listen(index int) (l net.Listener, err error) {
-	network, addr := "tcp4", Address4
+	protocol, addr := "tcp4", Address4
 	if index != 0 {
 		// Not by its name: the standard library remembers the names of another namespace.
-		network, addr = "tcp6", Address6.WithZone(strconv.Itoa(index))
+		protocol, addr = "tcp6", Address6.WithZone(strconv.Itoa(index))
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var optErr error
@@ -112,8 +107,8 @@ func (in *inside) listen(index int) (l net.Listener, err error) {
 		})
 		return errors.Join(err, optErr)
 	}}
-	err = inNamespace(in.ns, func() (err error) {
-		l, err = config.Listen(context.Background(), network, netip.AddrPortFrom(addr, port).String())
+	err = network.InNamespace(in.name, func() (err error) {
+		l, err = config.Listen(context.Background(), protocol, netip.AddrPortFrom(addr, port).String())
 		return err
 	})
 	return l, err

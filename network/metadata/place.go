@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"compute-agent/network"
 )
 
 // place is a namespace that is served.
@@ -46,19 +48,12 @@ func newDirectory(p Place, devices map[string]int) *directory {
 		for _, addr := range port.Addresses {
 			d.ports[addr] = append(d.ports[addr], port)
 		}
-		if own := linkLocal(port.MAC); own.IsValid() {
+		if len(port.MAC) == 6 {
+			own := network.LinkLocal(port.MAC)
 			d.ports[own] = append(d.ports[own], port)
 		}
 	}
 	return d
-}
-
-// linkLocal is the IPv6 link-local address that a guest makes of a MAC (RFC 4291, appendix A).
-func linkLocal(mac net.HardwareAddr) netip.Addr {
-	if len(mac) != 6 {
-		return netip.Addr{}
-	}
-	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
 }
 
 type connKey struct{}

@@ -44,22 +44,32 @@ func New(o Options) *Service {
 	return s
 }
 
-// Apply makes the service answer in these places and nowhere else; what is as it is wanted stays open. The namespaces are there before, and
-// one that is to go must be left first: open sockets keep it in being. What cannot be had of one place leaves the others as they
-// are wanted; the next Apply tries again.
-func (s *Service) Apply(places []Place) error {
+// Release ends the service everywhere but in these places, so that namespaces can go: open sockets keep one in being.
+func (s *Service) Release(places []Place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.release(places)
+}
+
+func (s *Service) release(places []Place) {
 	want := map[string]bool{}
 	for _, p := range places {
 		want[p.Namespace] = true
 	}
 	for name, p := range s.places {
-		if !want[name] || !p.in.current(name) {
+		if !want[name] || !p.in.current() {
 			p.close()
 			delete(s.places, name)
 		}
 	}
+}
+
+// Apply makes the service answer in these places and nowhere else; what is as it is wanted stays open. The namespaces are there before.
+// What cannot be had of one place leaves the others as they are wanted; the next Apply tries again.
+func (s *Service) Apply(places []Place) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.release(places)
 	var all error
 	for _, p := range places {
 		if err := s.applyPlace(p); err != nil {
@@ -82,4 +92,4 @@ func (s *Service) applyPlace(want Place) error {
 }
 
 // Close ends the service everywhere.
-func (s *Service) Close() { _ = s.Apply(nil) }
+func (s *Service) Close() { s.Release(nil) }
