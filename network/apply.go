@@ -43,6 +43,12 @@ func Read(ctx context.Context, os OS, want State) (State, error) {
 			out.Spaces[name] = space
 		}
 	}
+	out.Switched, out.SwitchErr = map[string]SwitchPort{}, all.SwitchErr
+	for name, p := range all.Switched {
+		if _, wanted := want.Switched[name]; wanted || p.Owned {
+			out.Switched[name] = p
+		}
+	}
 	return out, nil
 }
 

@@ -99,6 +99,13 @@ func TestApply(t *testing.T) {
 				{ID: tri, MAC: mac(5), VIF: VIFTap},
 			}},
 		}},
+		{"open vswitch", []step{
+			{nil, []Port{{ID: one, MAC: mac(1), VIF: VIFOVS, Server: "server"}, {ID: two, MAC: mac(2), VIF: VIFOVS, Hybrid: true}}},
+			{nil, []Port{
+				{ID: one, MAC: mac(1), VIF: VIFOVS, Bridge: "br-ex"}, {ID: two, MAC: mac(2), VIF: VIFOVS},
+				{ID: tri, MAC: mac(3), VIF: VIFVHostUser, Socket: "/run/vhost/3"},
+			}},
+		}},
 		{"limits", []step{
 			{[]Network{{ID: netD, Type: Local}}, []Port{
 				limited(tap(one, netD, 1), QoS{ToGuest: Rate{Kbit: 1000, BurstKbit: 100}, FromGuest: Rate{Kbit: 500}, SetDSCP: true, DSCP: 46}),
@@ -278,6 +285,11 @@ func TestApplyGoesOnAround(t *testing.T) {
 
 // lacks says what of the wanted links is not so.
 func lacks(have, want State) string {
+	for name, w := range want.Switched {
+		if got := have.Switched[name]; got != w {
+			return fmt.Sprintf("switched is %s, not %s", got, w)
+		}
+	}
 	for _, name := range want.names() {
 		w, l := want.Links[name], have.Links[name]
 		if w.Guest && l.Name == "" {
@@ -286,7 +298,7 @@ func lacks(have, want State) string {
 		switch {
 		case l.Name == "":
 			return name + " is not there"
-		case w.owned() && (l.Shape != w.Shape || l.Mark.String() != w.Mark.String() || l.IPv6Off != w.IPv6Off || l.ARPFilter != w.ARPFilter):
+		case w.owned() && (l.Shape != w.Shape || l.Mark.String() != w.Mark.String() || l.IPv6Off != w.IPv6Off || l.ARPFilter != w.ARPFilter || w.Hub && !l.Hub):
 			return fmt.Sprintf("%s should be\n%s", l, w)
 		case w.Up && !l.Up, w.MTU != 0 && w.MTU != l.MTU, w.MAC != "" && w.MAC != l.MAC, (w.owned() || w.Master != "") && w.Master != l.Master:
 			return fmt.Sprintf("%s should be\n%s", l, w)

@@ -13,16 +13,19 @@ type Op string
 
 // The changes of a host's links. Each may be done again after it was done.
 const (
-	OpAdd          Op = "add"            // New, with its mark, MTU and MAC, down
-	OpRemove       Op = "remove"         // Link, which is the agent's
-	OpMark         Op = "mark"           // Link with New.Mark
-	OpMTU          Op = "mtu"            // of Link is New.MTU
-	OpMAC          Op = "mac"            // of Link is New.MAC
-	OpUp           Op = "up"             // Link
-	OpMaster       Op = "master"         // of Link is To; empty for none
-	OpFiltering    Op = "filtering"      // of Link, a bridge, is on
-	OpAddVLAN      Op = "add vlan"       // VLAN to Link, native or not
-	OpDropVLAN     Op = "remove vlan"    // VLAN of Link
+	OpAdd          Op = "add"               // New, with its mark, MTU and MAC, down
+	OpRemove       Op = "remove"            // Link, which is the agent's
+	OpMark         Op = "mark"              // Link with New.Mark
+	OpMTU          Op = "mtu"               // of Link is New.MTU
+	OpMAC          Op = "mac"               // of Link is New.MAC
+	OpUp           Op = "up"                // Link
+	OpMaster       Op = "master"            // of Link is To; empty for none
+	OpFiltering    Op = "filtering"         // of Link, a bridge, is on
+	OpAddVLAN      Op = "add vlan"          // VLAN to Link, native or not
+	OpDropVLAN     Op = "remove vlan"       // VLAN of Link
+	OpHub          Op = "hub"               // is Link, a bridge
+	OpSwitchIn     Op = "into Open vSwitch" // Link as Port
+	OpSwitchOut    Op = "out of Open vSwitch"
 	OpIPv6Off      Op = "ipv6 off"       // of Link is New.IPv6Off
 	OpARPFilter    Op = "arp filter"     // of Link is New.ARPFilter
 	OpToGuest      Op = "limit to guest" // of Link is that of New.QoS, as are the next two
@@ -54,6 +57,7 @@ type Change struct {
 	Address netip.Prefix
 	Route   Route
 	Peer    netip.Addr
+	Port    SwitchPort
 	VLAN    int
 	Native  bool // frames of VLAN have no tag
 }
@@ -98,6 +102,8 @@ func (c Change) value() string {
 			return strconv.Itoa(c.VLAN) + " native"
 		}
 		return strconv.Itoa(c.VLAN)
+	case OpSwitchIn, OpSwitchOut:
+		return "[" + c.Port.String() + "]"
 	case OpIPv6Off:
 		return strconv.FormatBool(c.New.IPv6Off)
 	case OpARPFilter:
@@ -165,12 +171,21 @@ func (s State) do(c Change) {
 	l := s.Links[c.Link]
 	switch c.Op {
 	case OpAdd:
-		l = Link{Name: c.Link, Shape: c.New.Shape, Mark: c.New.Mark, MTU: c.New.MTU, MAC: c.New.MAC, Filtering: c.New.Filtering}
-		if l.Kind == KindVeth {
+		l = Link{Name: c.Link, Shape: c.New.Shape, Mark: c.New.Mark, MTU: c.New.MTU, MAC: c.New.MAC, Filtering: c.New.Filtering, Hub: c.New.Hub}
+		if l.Kind == KindVeth && l.Space == "" && c.Link != halfMade {
+			s.Links[l.Peer] = Link{Name: l.Peer, Shape: Shape{Kind: KindVeth, Peer: c.Link}, Mark: l.Mark}
+		}
+		if l.Kind == KindVeth && l.Space != "" {
 			s.Spaces[l.Space].Links[l.Peer] = Link{Name: l.Peer, Shape: Shape{Kind: KindVeth, Parent: c.Link}}
 		}
 	case OpRemove, opRemoveUnmade:
 		s.remove(c.Link)
+		return
+	case OpSwitchIn:
+		s.Switched[c.Link] = c.Port
+		return
+	case OpSwitchOut:
+		delete(s.Switched, c.Link)
 		return
 	case OpCopyAddress:
 		to := s.Links[c.To]
@@ -203,6 +218,8 @@ func (l *Link) set(c Change) {
 		l.Master, l.Native, l.Tagged = c.To, 0, nil
 	case OpFiltering:
 		l.Filtering = true
+	case OpHub:
+		l.Hub = true
 	case OpIPv6Off:
 		l.IPv6Off = c.New.IPv6Off
 	case OpARPFilter:
@@ -281,6 +298,9 @@ func (s State) doInside(c Change) {
 func (s State) remove(name string) {
 	if l := s.Links[name]; l.Space != "" {
 		delete(s.Spaces[l.Space].Links, l.Peer)
+	}
+	if l := s.Links[name]; l.Kind == KindVeth && l.Space == "" {
+		delete(s.Links, l.Peer)
 	}
 	delete(s.Links, name)
 	for other, l := range s.Links {

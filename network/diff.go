@@ -21,19 +21,20 @@ var (
 
 // differ makes changes, and knows what there is after each.
 type differ struct {
-	now     State
-	want    map[string]Link  // that can be had
-	spaces  map[string]Space // that are wanted and can be had
-	kept    map[string]bool  // that are wanted, cannot be made so, and stay as they are
-	changes []Change
-	errs    []error
+	now      State
+	want     map[string]Link       // that can be had
+	spaces   map[string]Space      // that are wanted and can be had
+	switched map[string]SwitchPort // that are wanted and can be had
+	kept     map[string]bool       // that are wanted, cannot be made so, and stay as they are
+	changes  []Change
+	errs     []error
 }
 
 // Diff is what makes the links that are there into those that are wanted, in an order in which it can be done: what is to go is
 // let go of before it goes, and what is to be is there before it is used. No address or route is taken from a link
 // before another has it. What cannot be had is in the error, and with it what depends on that; the changes are for all the rest.
 func Diff(have, want State) ([]Change, error) {
-	d := &differ{now: have.clone(), want: map[string]Link{}, spaces: map[string]Space{}, kept: map[string]bool{}}
+	d := &differ{now: have.clone(), want: map[string]Link{}, spaces: map[string]Space{}, switched: map[string]SwitchPort{}, kept: map[string]bool{}}
 	if d.now.Spaces == nil {
 		d.now.Spaces = map[string]Space{}
 	}
@@ -47,6 +48,8 @@ func Diff(have, want State) ([]Change, error) {
 		}
 	}
 	d.drop(want)
+	d.dropSwitched(want)
+	d.unplug()
 	d.release()
 	d.remove()
 	d.removeSpaces()
@@ -78,10 +81,14 @@ func (d *differ) drop(want State) {
 		again = false
 		for _, name := range want.names() {
 			l, ok := d.want[name]
-			if !ok || d.lacks(want, l.Parent) == nil && d.lacks(want, l.Master) == nil {
+			lacks := cmp.Or(d.lacks(want, l.Parent), d.lacks(want, l.Master))
+			if l.Space == "" {
+				lacks = cmp.Or(lacks, d.lacks(want, l.Peer))
+			}
+			if !ok || lacks == nil {
 				continue
 			}
-			d.leave(name, fmt.Errorf("%s: %w", name, cmp.Or(d.lacks(want, l.Parent), d.lacks(want, l.Master))))
+			d.leave(name, fmt.Errorf("%s: %w", name, lacks))
 			again = true
 		}
 	}
@@ -257,7 +264,7 @@ func (d *differ) remove() {
 		}
 	}
 	for _, l := range slices.Backward(low) {
-		if gone[l.Name] {
+		if _, there := d.now.Links[l.Name]; there && gone[l.Name] { // a veth's other end went with it
 			d.emit(Change{Op: OpRemove, Link: l.Name})
 		}
 	}

@@ -41,6 +41,10 @@ func (f *fakeOS) Do(_ context.Context, c Change) error {
 	if err := f.refuse(c); err != nil {
 		return err
 	}
+	if c.Op == OpSwitchIn || c.Op == OpSwitchOut {
+		f.state.do(c)
+		return nil
+	}
 	if c.Op == OpAdd {
 		if err := f.step(); err != nil {
 			f.state.do(Change{Op: OpAdd, Link: halfMade, New: Link{Shape: c.New.Shape}})
@@ -86,6 +90,9 @@ func (f *fakeOS) has(a netip.Prefix) bool {
 func (f *fakeOS) refuse(c Change) error {
 	if c.Space != "" {
 		return f.refuseInside(c)
+	}
+	if c.Op == OpSwitchIn || c.Op == OpSwitchOut {
+		return f.refuseSwitched(c)
 	}
 	l, there := f.state.Links[c.Link]
 	to, toThere := f.state.Links[c.To]
@@ -138,6 +145,22 @@ func (f *fakeOS) refuseInside(c Change) error {
 	return nil
 }
 
+// refuseSwitched is what Open vSwitch refuses.
+func (f *fakeOS) refuseSwitched(c Change) error {
+	have, there := f.state.Switched[c.Link]
+	switch {
+	case f.state.SwitchErr != nil:
+		return f.state.SwitchErr
+	case c.Op == OpSwitchIn && c.Port.Type == "" && f.state.Links[c.Link].Name == "":
+		return errors.New("no such device")
+	case c.Op == OpSwitchIn && there && have.Bridge != c.Port.Bridge:
+		return errors.New("it is in another bridge")
+	case there && !have.Owned:
+		return errors.New("changes what is not the agent's")
+	}
+	return nil
+}
+
 func cmpOr(a, b string) string {
 	if a != "" {
 		return a
@@ -171,7 +194,7 @@ func (f *fakeOS) effects(c Change) {
 // newHost is a fake host with two interfaces, a bridge of somebody else's, and a guest's tap that somebody made.
 func newHost(t testing.TB) *fakeOS {
 	p := netip.MustParsePrefix
-	f := &fakeOS{t: t, steps: -1, state: State{Links: map[string]Link{}, Spaces: map[string]Space{}}}
+	f := &fakeOS{t: t, steps: -1, state: State{Links: map[string]Link{}, Switched: map[string]SwitchPort{}, Spaces: map[string]Space{}}}
 	for _, l := range []Link{
 		{
 			Name: "eth0", Up: true, MTU: 9000, MAC: "52:54:00:00:00:01",

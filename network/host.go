@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	"compute-agent/internal/command"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +24,10 @@ import (
 type Host struct {
 	Proc  string // /proc
 	Netns string // /run/netns
+	// Run runs ovs-vsctl, which speaks to Switch, the socket of Open vSwitch's database (/run/openvswitch/db.sock). Without it there is no
+	// Open vSwitch.
+	Run    command.Runner
+	Switch string
 }
 
 // attempts are how often a list is read that changes meanwhile.
@@ -46,7 +52,8 @@ func (h Host) Links(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	return out, nil
+	h.readSwitch(ctx, &out)
+	return out, ctx.Err()
 }
 
 // links are the links of the thread's namespace.
@@ -77,9 +84,12 @@ func (h Host) read(link netlink.Link, names map[int]string) Link {
 		Name: a.Name, Mark: parseMark(a.Alias), Up: a.Flags&net.FlagUp != 0, MTU: a.MTU, MAC: a.HardwareAddr.String(),
 		Master: names[a.MasterIndex], Shape: Shape{Parent: names[a.ParentIndex]},
 	}
+	if l.Master == kernelSwitch {
+		l.Master = ""
+	}
 	switch link := link.(type) {
 	case *netlink.Bridge:
-		l.Shape, l.Filtering = Shape{Kind: KindBridge}, h.filters(link)
+		l.Shape, l.Filtering, l.Hub = Shape{Kind: KindBridge}, h.filters(link), isHub(link)
 	case *netlink.Vlan:
 		l.Kind, l.VLAN = KindVLAN, link.VlanId
 	case *netlink.Vxlan:
@@ -93,7 +103,10 @@ func (h Host) read(link netlink.Link, names map[int]string) Link {
 		l.Kind, l.Mode = KindMacvtap, macvtapModes[link.Mode]
 	case *netlink.Veth:
 		if l.owned() {
-			l.Shape = Shape{Kind: KindVeth} // where its other end is is found there
+			l.Shape = Shape{Kind: KindVeth} // where its other end is is found there, if it is not here
+			if a.NetNsID < 0 {
+				l.Peer = names[a.ParentIndex]
+			}
 		}
 	}
 	if l.owned() {
@@ -102,6 +115,13 @@ func (h Host) read(link netlink.Link, names map[int]string) Link {
 			h.sysctl("ipv4", l.Name, "arp_announce") == "2"
 	}
 	return l
+}
+
+// kernelSwitch is what the kernel's part of Open vSwitch has for a master of all its ports. It is no bridge, and says not which is.
+const kernelSwitch = "ovs-system"
+
+func isHub(b *netlink.Bridge) bool {
+	return b.AgeingTime != nil && *b.AgeingTime == 0 && b.MulticastSnooping != nil && !*b.MulticastSnooping
 }
 
 var macvtapModes = map[netlink.MacvlanMode]string{

@@ -111,10 +111,11 @@ var realTypes = []Type{Flat, VXLAN, Local, ""}
 func TestWalkHost(t *testing.T) {
 	inNamespace(t)
 	fewer(t, "20") // to remove a link takes the kernel 20 ms
+	host := openSwitch(t)
 	before := hostText(t)
 	steps, changes := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
-		s, c := walk(rt, testHost, func(after int) OS { return &mortal{testHost, after} }, realTypes)
+		s, c := walk(rt, host, func(after int) OS { return &mortal{host, after} }, realTypes)
 		steps, changes = steps+s, changes+c
 		if after := hostText(t); after != before {
 			rt.Fatalf("afterwards:\n%s\nbefore:\n%s", after, before)

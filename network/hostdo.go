@@ -15,7 +15,10 @@ import (
 )
 
 // Do makes one change in the namespace.
-func (h Host) Do(_ context.Context, c Change) error {
+func (h Host) Do(ctx context.Context, c Change) error {
+	if c.Op == OpSwitchIn || c.Op == OpSwitchOut {
+		return h.changeSwitch(ctx, c)
+	}
 	if c.Space != "" {
 		return h.doSpace(c)
 	}
@@ -58,6 +61,8 @@ func (h Host) change(link netlink.Link, c Change) error {
 		return setMaster(link, c.To)
 	case OpFiltering:
 		return h.filterVLANs(link)
+	case OpHub:
+		return makeHub(link)
 	case OpAddVLAN, OpDropVLAN:
 		return changeVLAN(link, c)
 	case OpIPv6Off, OpARPFilter:
@@ -115,7 +120,9 @@ func (h Host) create(l Link) error {
 	switch l.Kind {
 	case KindBridge:
 		// A bridge has the smallest MTU of its links until it is told one, and to tell it the one it has is nothing.
-		attrs.MTU = l.MTU ^ 1
+		if l.MTU != 0 {
+			attrs.MTU = l.MTU ^ 1
+		}
 		link = &netlink.Bridge{LinkAttrs: attrs}
 	case KindVLAN:
 		attrs.ParentIndex = parent
@@ -147,8 +154,11 @@ func (h Host) create(l Link) error {
 	return err
 }
 
-// createVeth makes both ends, the one in its namespace under its own name.
+// createVeth makes both ends, one that is in a namespace under its own name.
 func (h Host) createVeth(attrs netlink.LinkAttrs, l Link) error {
+	if l.Space == "" {
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: halfPeer})
+	}
 	space, err := os.Open(h.space(l.Space))
 	if err != nil {
 		return fmt.Errorf("namespace %s: %w", l.Space, ErrMissing)
@@ -218,6 +228,16 @@ func (h Host) finish(l Link) error {
 			return err
 		}
 	}
+	if l.Hub {
+		if err := makeHub(link); err != nil {
+			return fmt.Errorf("hub: %w", err)
+		}
+	}
+	if l.Kind == KindVeth && l.Space == "" {
+		if err := finishPeer(l); err != nil {
+			return err
+		}
+	}
 	if l.MAC != "" {
 		mac, err := net.ParseMAC(l.MAC)
 		if err != nil {
@@ -234,8 +254,33 @@ func (h Host) finish(l Link) error {
 	return err
 }
 
+// finishPeer gives the other end of a veth its mark and name.
+func finishPeer(l Link) error {
+	peer, err := netlink.LinkByName(halfPeer)
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetAlias(peer, l.Mark.String()); err != nil {
+		return err
+	}
+	err = netlink.LinkSetName(peer, l.Peer)
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("%s: %w", l.Peer, ErrTaken)
+	}
+	return err
+}
+
+// makeHub makes a bridge of two or three forget at once what it learns, and ask for no multicast groups, as Nova does.
+func makeHub(link netlink.Link) error {
+	return tellBridge(link, map[int][]byte{nl.IFLA_BR_AGEING_TIME: nl.Uint32Attr(0), nl.IFLA_BR_MCAST_SNOOPING: nl.Uint8Attr(0)})
+}
+
 // plainBridge makes a bridge forward at once, as Nova and Neutron do: no spanning tree, no delay.
 func plainBridge(link netlink.Link) error {
+	return tellBridge(link, map[int][]byte{nl.IFLA_BR_STP_STATE: nl.Uint32Attr(0), nl.IFLA_BR_FORWARD_DELAY: nl.Uint32Attr(0)})
+}
+
+func tellBridge(link netlink.Link, options map[int][]byte) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(link.Attrs().Index)
@@ -243,8 +288,9 @@ func plainBridge(link netlink.Link) error {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
 	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
-	data.AddRtAttr(nl.IFLA_BR_STP_STATE, nl.Uint32Attr(0))
-	data.AddRtAttr(nl.IFLA_BR_FORWARD_DELAY, nl.Uint32Attr(0))
+	for option, value := range options {
+		data.AddRtAttr(option, value)
+	}
 	req.AddData(info)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err

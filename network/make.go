@@ -16,13 +16,14 @@ func (d *differ) make() {
 	for _, w := range ordered(d.want) {
 		d.plug(w)
 	}
+	d.switchIn()
 	for _, w := range ordered(d.want) {
 		d.limit(w)
 	}
 }
 
 func (d *differ) add(w Link) {
-	d.emit(Change{Op: OpAdd, Link: w.Name, New: Link{Name: w.Name, Shape: w.Shape, Mark: w.Mark, MTU: w.MTU, MAC: w.MAC, Filtering: w.Filtering}})
+	d.emit(Change{Op: OpAdd, Link: w.Name, New: Link{Name: w.Name, Shape: w.Shape, Mark: w.Mark, MTU: w.MTU, MAC: w.MAC, Filtering: w.Filtering, Hub: w.Hub}})
 	// What a new link has is the host's default: say it in any case.
 	l := d.now.Links[w.Name]
 	l.IPv6Off = !w.IPv6Off
@@ -55,6 +56,7 @@ func (d *differ) settle(w Link) {
 			d.emit(Change{Op: OpAddAddress, Link: w.Name, Address: a})
 		}
 	}
+	say(w.Hub && !is.Hub, OpHub)
 	if w.Filtering {
 		say(!is.Filtering, OpFiltering)
 		d.vlans(w)

@@ -17,6 +17,12 @@ func TapName(port string) string { return "tap" + first(port, idPart) }
 // BridgeName is the name of a network's bridge, unless the network says another.
 func BridgeName(network string) string { return "brq" + first(network, idPart) }
 
+// HybridBridgeName is the name of the Linux bridge of a port that is plugged into Open vSwitch by one.
+func HybridBridgeName(port string) string { return "qbr" + first(port, idPart) }
+
+// VHostUserName is the name of a vhost-user port in Open vSwitch.
+func VHostUserName(port string) string { return "vhu" + first(port, idPart) }
+
 // VXLANName is the name of a VXLAN's device.
 func VXLANName(vni int) string { return "vxlan-" + strconv.Itoa(vni) }
 
@@ -51,9 +57,12 @@ func first(s string, n int) string { return s[:min(n, len(s))] }
 // halfMade is the name of a link that has no mark yet: whatever is found under it was left by a crash.
 const halfMade = "cagent-new"
 
+// halfPeer is that of the other end of a veth that is half made, with which it goes.
+const halfPeer = "cagent-peer"
+
 // validName says whether the kernel takes it as an interface's name, and nobody can be confused by it.
 func validName(s string) bool {
-	if s == "" || len(s) > maxName || s == "." || s == ".." || s == halfMade || s == "all" || s == "default" {
+	if s == "" || len(s) > maxName || s == "." || s == ".." || s == halfMade || s == halfPeer || s == "all" || s == "default" {
 		return false
 	}
 	for _, r := range []byte(s) {

@@ -62,13 +62,21 @@ type Network struct {
 // Port is a network interface of a guest.
 type Port struct {
 	ID      string // of Neutron; the tap's name is made of its first 11 characters
-	Network string // ID of its network; a tap needs none, and is then in no bridge, as Nova leaves it
+	Network string // ID of its network; a tap needs none, and is then in no bridge, as Nova leaves it, and what is in Open vSwitch has none here
 	MAC     net.HardwareAddr
 	// VNIC and VIF are Neutron's binding: what the guest is to have, and what it is plugged into. An empty VNIC is normal.
 	VNIC VNIC
 	VIF  VIF
 	// MTU is 0 for the network's.
 	MTU int
+	// Hybrid is a port of Open vSwitch's that has a Linux bridge before it, in which the firewall filters it: HybridBridgeName.
+	Hybrid bool
+	// Bridge is Open vSwitch's that the port is plugged into; empty for br-int.
+	Bridge string
+	// Server is the ID of the server whose port it is, for Open vSwitch's external_ids.
+	Server string
+	// Socket is vhost-user's, of which QEMU is the server.
+	Socket string
 	// QoS limits a port with a tap.
 	QoS QoS
 	// Queues of a tap; more than one make a multi-queue device.
@@ -97,6 +105,10 @@ const (
 	VIFTap VIF = "tap"
 	// VIFMacvtap is a macvtap above the network's physical interface or VLAN; such a network has no bridge.
 	VIFMacvtap VIF = "macvtap"
+	// VIFOVS is a tap in a bridge of Open vSwitch, or Hybrid. Neutron's agent or OVN gives it its network.
+	VIFOVS VIF = "ovs"
+	// VIFVHostUser is a port of Open vSwitch with DPDK that speaks to QEMU through a socket, and no link of the kernel's.
+	VIFVHostUser VIF = "vhostuser"
 	// VIFUnbound and VIFBindingFailed are ports that Neutron has no place for on this host.
 	VIFUnbound       VIF = "unbound"
 	VIFBindingFailed VIF = "binding_failed"

@@ -21,7 +21,18 @@ func guestEnd(t testing.TB, name string) (fd int, end func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, end = openTap(t, name)
+	for !strings.Contains(run(t, "bridge", "link", "show", "dev", name), "state forwarding") {
+		if _, more := <-events; !more {
+			t.Fatalf("%s carries nothing:\n%s", name, run(t, "bridge", "link"))
+		}
+	}
+	return fd, end
+}
+
+func openTap(t testing.TB, name string) (fd int, end func()) {
+	t.Helper()
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +43,6 @@ func guestEnd(t testing.TB, name string) (fd int, end func()) {
 	request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
 		t.Fatal(err)
-	}
-	for !strings.Contains(run(t, "bridge", "link", "show", "dev", name), "state forwarding") {
-		if _, more := <-events; !more {
-			t.Fatalf("%s carries nothing:\n%s", name, run(t, "bridge", "link"))
-		}
 	}
 	return fd, func() { _ = unix.Close(fd) }
 }

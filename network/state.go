@@ -13,6 +13,9 @@ import (
 type State struct {
 	Links  map[string]Link
 	Spaces map[string]Space
+	// Switched are the ports of Open vSwitch's bridges, by their device. SwitchErr says why they cannot be read.
+	Switched  map[string]SwitchPort
+	SwitchErr error
 }
 
 // Kind is what a link is, as the kernel calls it.
@@ -25,7 +28,7 @@ const (
 	KindVXLAN   Kind = "vxlan"
 	KindTap     Kind = "tap"
 	KindMacvtap Kind = "macvtap"
-	KindVeth    Kind = "veth" // the other end of which is in a namespace
+	KindVeth    Kind = "veth"
 )
 
 // Shape is what cannot be changed of a link: one that is to have another is made anew.
@@ -39,7 +42,7 @@ type Shape struct {
 	UDPPort    int
 	Mode       string // of a macvtap
 	MultiQueue bool
-	Space      string // the namespace of a veth's other end, which is called Peer there
+	Space      string // the namespace of a veth's other end, which is called Peer there; empty for the host itself
 	Peer       string
 }
 
@@ -62,6 +65,8 @@ type Link struct {
 	Filtering bool
 	Native    int
 	Tagged    []int // ascending
+	// Hub is a bridge that does not learn where anybody is, and sends all to all: Nova's for hybrid plugging.
+	Hub bool
 	// IPv6Off keeps the host's IPv6 out of what is only for guests; ARPFilter answers only for the link's own addresses.
 	IPv6Off, ARPFilter bool
 	// QoS is of a port's link, with complete bursts.
@@ -163,6 +168,9 @@ func (s State) String() string {
 			space.Links[device].text(&b, "    ")
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(s.Switched)) {
+		fmt.Fprintf(&b, "switched %s\n", s.Switched[name])
+	}
 	return b.String()
 }
 
@@ -198,9 +206,11 @@ func (l Link) String() string {
 	say(l.Mode != "", "mode %s", l.Mode)
 	say(l.MultiQueue, "multi_queue")
 	say(l.Space != "", "to %s in %s", l.Peer, l.Space)
+	say(l.Space == "" && l.Peer != "", "to %s", l.Peer)
 	say(l.MTU != 0, "mtu %d", l.MTU)
 	say(l.MAC != "", "mac %s", l.MAC)
 	say(l.Master != "", "master %s", l.Master)
+	say(l.Hub, "hub")
 	say(l.Filtering, "filtering")
 	say(l.Native != 0, "native %d", l.Native)
 	say(len(l.Tagged) > 0, "tagged %s", numbers(l.Tagged))
@@ -240,7 +250,8 @@ func (r Route) String() string {
 const mainTable = 254
 
 func (s State) clone() State {
-	out := State{Links: cloneLinks(s.Links), Spaces: maps.Clone(s.Spaces)}
+	out := State{Links: cloneLinks(s.Links), Spaces: maps.Clone(s.Spaces), Switched: map[string]SwitchPort{}, SwitchErr: s.SwitchErr}
+	maps.Copy(out.Switched, s.Switched)
 	for name, space := range out.Spaces {
 		space.Links = cloneLinks(space.Links)
 		out.Spaces[name] = space

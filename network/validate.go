@@ -166,22 +166,22 @@ func (p *Port) validate() error {
 	if err := p.validateBinding(); err != nil {
 		return err
 	}
-	if p.QoS != (QoS{}) && p.VIF == VIFMacvtap {
+	if p.QoS != (QoS{}) && (p.VIF == VIFMacvtap || p.VIF == VIFVHostUser) {
 		return fmt.Errorf("qos: vif type %s has none", p.VIF)
 	}
-	return nil
+	return p.validateSwitch()
 }
 
 func (p *Port) validateBinding() error {
 	vnic := VNICNormal
 	switch p.VIF {
-	case VIFBridge, VIFTap:
+	case VIFBridge, VIFTap, VIFOVS, VIFVHostUser:
 	case VIFMacvtap:
 		vnic = VNICMacvtap
 	case VIFUnbound, VIFBindingFailed:
 		return fmt.Errorf("vif type: %s: Neutron has not bound the port to this host", p.VIF)
 	default:
-		return fmt.Errorf("vif type: %.40q is not bridge, tap or macvtap", p.VIF)
+		return fmt.Errorf("vif type: %.40q is not bridge, tap, macvtap, ovs or vhostuser", p.VIF)
 	}
 	if got := p.VNIC; got != vnic && (got != "" || vnic != VNICNormal) {
 		return fmt.Errorf("vnic type: %.40q: vif type %s needs %s", got, p.VIF, vnic)

@@ -49,6 +49,7 @@ func drawWanted(t *rapid.T, types []Type) ([]Network, []Port) {
 		networks = append(networks, n)
 	}
 	networks, ports := drawPorts(t, networks)
+	ports = append(ports, drawSwitched(t)...)
 	drawQoS(t, ports, slices.Contains(types, VLAN))
 	return networks, ports
 }
@@ -132,11 +133,31 @@ func drawSpaces(t *rapid.T, networks []Network, ports []Port) []Namespace {
 	return out
 }
 
+// drawSwitched draws ports in Open vSwitch.
+func drawSwitched(t *rapid.T) []Port {
+	var ports []Port
+	for i := range rapid.IntRange(0, 2).Draw(t, "switched") {
+		p := Port{
+			ID: fmt.Sprintf("%d-port-in-switch", i), MAC: mac(byte(rapid.IntRange(80, 81).Draw(t, "mac"))), VIF: VIFOVS,
+			Bridge: rapid.SampledFrom([]string{"", "br-ex"}).Draw(t, "bridge"), Server: rapid.SampledFrom([]string{"", "server"}).Draw(t, "server"),
+			MTU: rapid.SampledFrom([]int{0, 1400}).Draw(t, "mtu"),
+		}
+		switch rapid.IntRange(0, 2).Draw(t, "way") {
+		case 0:
+			p.Hybrid = true
+		case 1:
+			p.VIF, p.Socket = VIFVHostUser, "/run/vhost/"+p.ID
+		}
+		ports = append(ports, p)
+	}
+	return ports
+}
+
 // drawQoS limits some ports. Not every kernel that has no VLANs has policing.
 func drawQoS(t *rapid.T, ports []Port, police bool) {
 	for i := range ports {
 		p := &ports[i]
-		if p.VIF == VIFMacvtap || rapid.Bool().Draw(t, "unlimited") {
+		if p.VIF == VIFMacvtap || p.VIF == VIFVHostUser || rapid.Bool().Draw(t, "unlimited") {
 			continue
 		}
 		p.QoS.ToGuest = Rate{Kbit: rapid.SampledFrom([]int{0, 100, 20_000_000}).Draw(t, "to guest")}
@@ -194,6 +215,11 @@ func walk(t *rapid.T, host OS, kill func(after int) OS, types []Type) (steps, ch
 		for name, space := range all.Spaces {
 			if _, wanted := want.Spaces[name]; !wanted {
 				t.Fatalf("%s is left", space)
+			}
+		}
+		for name, p := range all.Switched {
+			if _, wanted := want.Switched[name]; p.Owned && !wanted {
+				t.Fatalf("%s is left", p)
 			}
 		}
 		if again, err := apply(t.Context(), host, want); err != nil || len(again) > 0 {

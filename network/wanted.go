@@ -16,6 +16,7 @@ var ErrInvalid = errors.New("invalid network")
 // plan is a State in the making.
 type plan struct {
 	links    map[string]Link
+	switched map[string]SwitchPort
 	spaces   map[string]Space
 	makers   map[string]string // what wants the link, by its name
 	networks map[string]*Network
@@ -30,7 +31,7 @@ type plan struct {
 // State is then what the rest needs, and to apply it takes away what the wrong ones had. The order of the arguments means nothing.
 func Wanted(networks []Network, ports []Port, namespaces ...Namespace) (State, error) {
 	p := &plan{
-		spaces: map[string]Space{}, links: map[string]Link{}, makers: map[string]string{}, networks: map[string]*Network{},
+		spaces: map[string]Space{}, switched: map[string]SwitchPort{}, links: map[string]Link{}, makers: map[string]string{}, networks: map[string]*Network{},
 		flat: map[string]string{}, shared: map[string]string{}, tags: map[string]string{}, macvtaps: map[string]bool{},
 	}
 	networks, ports = slices.Clone(networks), slices.Clone(ports)
@@ -56,7 +57,7 @@ func Wanted(networks []Network, ports []Port, namespaces ...Namespace) (State, e
 	for _, n := range slices.SortedStableFunc(slices.Values(namespaces), func(a, b Namespace) int { return cmp.Compare(a.Name, b.Name) }) {
 		p.try("namespace "+shown(n.Name), p.namespace(&n))
 	}
-	return State{Links: p.links, Spaces: p.spaces}, errors.Join(p.errs...)
+	return State{Links: p.links, Spaces: p.spaces, Switched: p.switched}, errors.Join(p.errs...)
 }
 
 func shown(id string) string {
@@ -290,6 +291,9 @@ func (p *plan) port(port *Port) error {
 	if err := port.validate(); err != nil {
 		return err
 	}
+	if port.VIF == VIFOVS || port.VIF == VIFVHostUser {
+		return p.switchPort(port)
+	}
 	n := p.networks[port.Network]
 	if n == nil && (port.Network != "" || port.VIF != VIFTap) {
 		return fmt.Errorf("network: %.40q is none of the host's", port.Network)
@@ -310,8 +314,7 @@ func (p *plan) port(port *Port) error {
 		l.Shape = Shape{Kind: KindMacvtap, Parent: n.device(), Mode: cmp.Or(port.Mode, "bridge")}
 		l.Mark.ID, l.MAC, l.IPv6Off = port.ID, port.MAC.String(), true
 	case VIFTap:
-		l.Shape = Shape{Kind: KindTap, MultiQueue: port.Queues > 1}
-		l.Mark.ID, l.MAC, l.IPv6Off = port.ID, hostSide(port.MAC), true
+		l = tapOf(port, l.MTU)
 	case VIFBridge:
 		l.Guest, l.Up = true, false // it comes up when the guest runs
 	}
@@ -323,6 +326,14 @@ func (p *plan) port(port *Port) error {
 	}
 	p.put(l, "port "+port.ID)
 	return nil
+}
+
+// tapOf is the tap of a port that is there before its guest, in no bridge.
+func tapOf(port *Port, mtu int) Link {
+	return Link{
+		Name: TapName(port.ID), Shape: Shape{Kind: KindTap, MultiQueue: port.Queues > 1}, Mark: Mark{ID: port.ID}, Up: true, MTU: mtu,
+		MAC: hostSide(port.MAC), IPv6Off: true, QoS: port.QoS.complete(cmp.Or(mtu, 1500)),
+	}
 }
 
 // hostSide is the MAC of a tap's end on the host: as libvirt makes it of the guest's, so high that a bridge, which takes the lowest of
