@@ -110,7 +110,7 @@ var realTypes = []Type{Flat, VXLAN, Local, ""}
 // TestWalkHost is the walk in a real network namespace.
 func TestWalkHost(t *testing.T) {
 	inNamespace(t)
-	fewer(t, "20") // to remove a link takes the kernel 20 ms
+	fewer(t, "12") // to remove a link takes the kernel 20 ms
 	host := openSwitch(t)
 	before := hostText(t)
 	steps, changes := 0, 0

@@ -215,22 +215,8 @@ func (h Host) finish(l Link) error {
 		}
 	}
 	if l.Kind == KindBridge {
-		if err := plainBridge(link); err != nil {
-			return fmt.Errorf("spanning tree off: %w", err)
-		}
-		// An address of the agent's may be removed that came before one of an uplink in the same subnet.
-		if err := h.setSysctl("ipv4", halfMade, "promote_secondaries", "1"); err != nil {
+		if err := h.finishBridge(link, l); err != nil {
 			return err
-		}
-	}
-	if l.Filtering {
-		if err := h.filterVLANs(link); err != nil {
-			return err
-		}
-	}
-	if l.Hub {
-		if err := makeHub(link); err != nil {
-			return fmt.Errorf("hub: %w", err)
 		}
 	}
 	if l.Kind == KindVeth && l.Space == "" {
@@ -252,6 +238,24 @@ func (h Host) finish(l Link) error {
 		return fmt.Errorf("%s: %w", l.Name, ErrTaken)
 	}
 	return err
+}
+
+func (h Host) finishBridge(link netlink.Link, l Link) error {
+	if err := plainBridge(link); err != nil {
+		return fmt.Errorf("spanning tree off: %w", err)
+	}
+	if l.Filtering {
+		if err := h.filterVLANs(link); err != nil {
+			return err
+		}
+	}
+	if l.Hub {
+		if err := makeHub(link); err != nil {
+			return fmt.Errorf("hub: %w", err)
+		}
+	}
+	// An address of the agent's may be removed that came before one of an uplink in the same subnet.
+	return h.setSysctl("ipv4", halfMade, "promote_secondaries", "1")
 }
 
 // finishPeer gives the other end of a veth its mark and name.
