@@ -49,6 +49,9 @@ func (s *NetworkService) makePort(tx Writer, p neutron.Port, on neutron.Network)
 // addresses is what chooses the addresses of a port.
 func (s *NetworkService) addresses(r Reader, p neutron.Port) (*neutron.Addresses, error) {
 	subnets, err := r.SubnetsOf(p.NetworkID)
+	if p.DeviceOwner == neutron.OwnerFloatingIP { // which lead to addresses of IPv4 only
+		subnets = slices.DeleteFunc(subnets, func(sub neutron.Subnet) bool { return sub.CIDR.Addr().Is6() })
+	}
 	a := &neutron.Addresses{
 		NetworkID: p.NetworkID, Subnets: subnets, Owner: p.DeviceOwner, MAC: p.MAC, Random: s.opt.Random,
 		Used: func(within neutron.Range) (int, error) { return r.AddressesUsed(p.NetworkID, within) },
