@@ -33,8 +33,8 @@ func New(host network.Host, run command.Runner, variant firewall.Variant, report
 
 // place is what is known of a router's namespace.
 type place struct {
-	identity string
-	loaded   *Rules // nil when they have to be read
+	cookie uint64
+	loaded *Rules // nil when they have to be read
 	// settled are the translations to which the connections were last made to fit, and the neighbours told.
 	settled string
 	senders map[string]*sender // of router advertisements, by device
@@ -64,10 +64,10 @@ func (rs *Routers) Apply(ctx context.Context, routers []Router) error {
 	}
 	each(func(i int, r *Router) (err error) { rules[i], err = Generate(*r); return err })
 	each(func(_ int, r *Router) error {
-		return rs.within(r.Namespace, func(string) error { return r.dropAddresses() })
+		return rs.within(r.Namespace, func(uint64) error { return r.dropAddresses() })
 	})
 	each(func(i int, r *Router) error {
-		return rs.within(r.Namespace, func(identity string) error { return rs.apply(ctx, rs.place(r, identity), r, rules[i]) })
+		return rs.within(r.Namespace, func(cookie uint64) error { return rs.apply(ctx, rs.place(r, cookie), r, rules[i]) })
 	})
 	return errors.Join(errs...)
 }
@@ -112,13 +112,13 @@ func (rs *Routers) release(wanted []Router) {
 }
 
 // place is what is known of a router's namespace: nothing, if it is another than the one that was known by its name.
-func (rs *Routers) place(r *Router, identity string) *place {
+func (rs *Routers) place(r *Router, cookie uint64) *place {
 	p := rs.places[r.Namespace]
-	if p == nil || p.identity != identity {
+	if p == nil || p.cookie != cookie {
 		if p != nil {
 			p.stop(false)
 		}
-		p = &place{identity: identity, senders: map[string]*sender{}}
+		p = &place{cookie: cookie, senders: map[string]*sender{}}
 		rs.places[r.Namespace] = p
 	}
 	return p

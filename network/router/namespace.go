@@ -3,21 +3,27 @@ package router
 import (
 	"fmt"
 
-	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
-// within calls f in a namespace, in a thread of its own. It is told the namespace's identity, which no other that is there at the same
-// time has: one that is made anew under the same name has another.
-func (rs *Routers) within(namespace string, f func(identity string) error) error {
+// within calls f in a namespace, in a thread of its own. It is told the namespace's cookie, which no other ever has: one that is made anew
+// under the same name has another, though it may have the inode of the one before.
+func (rs *Routers) within(namespace string, f func(cookie uint64) error) error {
 	return rs.host.InNamespace(namespace, func() error {
-		here, err := netns.Get()
+		cookie, err := cookie()
 		if err != nil {
-			return fmt.Errorf("namespace %s: %w", namespace, err)
+			return fmt.Errorf("namespace %s: its cookie, which Linux has since 5.14: %w", namespace, err)
 		}
-		identity := here.UniqueId()
-		if err := here.Close(); err != nil {
-			return err
-		}
-		return f(identity)
+		return f(cookie)
 	})
+}
+
+// cookie is that of the calling thread's namespace.
+func cookie() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 }
