@@ -40,7 +40,7 @@ func readFiles(dir string) (Files, error) {
 
 // write writes all files, each whole or not at all, and removes other configurations than this one.
 func (f *Files) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeDir(dir); err != nil {
 		return err
 	}
 	for _, file := range [][2]string{{optionsFile, f.Options}, {namesFile, f.Names}, {hostsFile, f.Hosts}, {f.confName(), f.Conf}} {
@@ -72,7 +72,18 @@ func writeFile(path, text string) error {
 	if err := os.WriteFile(path+unfinished, []byte(text), 0o644); err != nil {
 		return err
 	}
+	if err := os.Chmod(path+unfinished, 0o644); err != nil { // whatever the agent's umask, and who began the file
+		return err
+	}
 	return os.Rename(path+unfinished, path)
+}
+
+// makeDir makes a directory that dnsmasq can enter, whatever the agent's umask.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // readable says whether another user can read files below dir, which dnsmasq does when it is told to read them again.

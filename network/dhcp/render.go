@@ -74,7 +74,7 @@ func Render(at Place, s Server) (Files, error) {
 		}
 	}
 	return Files{
-		Conf: s.conf(at, subnets), Hosts: hostLines(subnets, hosts), Options: s.options(subnets, hosts), Names: s.names(hosts),
+		Conf: s.conf(at, subnets, hosts), Hosts: hostLines(subnets, hosts), Options: s.options(subnets, hosts), Names: s.names(hosts),
 	}, errors.Join(errs...)
 }
 
@@ -88,7 +88,7 @@ type text struct{ strings.Builder }
 
 func (t *text) line(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
 
-func (s *Server) conf(at Place, subnets []Subnet) string {
+func (s *Server) conf(at Place, subnets []Subnet, hosts []Host) string {
 	var t text
 	t.line("# DHCP of network %s, made by compute-agent", s.Network)
 	t.line("user=%s", at.User)
@@ -116,6 +116,12 @@ func (s *Server) conf(at Place, subnets []Subnet) string {
 		t.line("dhcp-range=set:subnet-%s,%s,%s,%ds", n.ID, n.CIDR.Masked().Addr(), n.mode(), leaseSeconds)
 	}
 	s.advertise(&t, subnets)
+	// A tag in the hosts file is what dnsmasq 2.90 (Debian 12) dies of when it reads the file again after it used the host.
+	for _, h := range hosts {
+		if len(h.Options) > 0 {
+			t.line("dhcp-mac=set:port-%s,%s", h.Port, h.MAC)
+		}
+	}
 	return t.String()
 }
 
@@ -167,7 +173,7 @@ func (s *Server) advertise(t *text, subnets []Subnet) {
 func hostLines(subnets []Subnet, hosts []Host) string {
 	var t text
 	for _, h := range hosts {
-		first := []string{h.MAC.String(), "set:port-" + h.Port}
+		first := []string{h.MAC.String()}
 		var more []string
 		for _, n := range subnets {
 			for _, a := range h.Addresses {
@@ -191,7 +197,7 @@ func hostLines(subnets []Subnet, hosts []Host) string {
 		}
 		t.line("%s", strings.Join(first, ","))
 		for _, a := range more {
-			t.line("%s,set:port-%s,%s", h.MAC, h.Port, a)
+			t.line("%s,%s", h.MAC, a)
 		}
 	}
 	return t.String()
