@@ -22,6 +22,8 @@ var actions = map[string]action{
 	"unpause":             {"action_unpause", accepted(Backend.UnpauseServer)},
 	"forceDelete":         {"action_forceDelete", accepted(Backend.DeleteServer)},
 	"reboot":              {"action_reboot", (*api).reboot},
+	"addSecurityGroup":    {"action_addSecurityGroup", groupAction("addSecurityGroup", withGroup)},
+	"removeSecurityGroup": {"action_removeSecurityGroup", groupAction("removeSecurityGroup", withoutGroup)},
 	"os-getConsoleOutput": {"action_os-getConsoleOutput", (*api).consoleOutput},
 }
 

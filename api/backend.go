@@ -16,6 +16,7 @@ type Backend interface {
 	Images
 	Keypairs
 	Nodes
+	Networks
 }
 
 // Servers creates, shows and changes servers. Methods that change a guest return as soon as the
@@ -77,6 +78,9 @@ type Nodes interface {
 // Networks is the network service; *compute.NetworkService is it. What a caller may see and change is the front door's to say;
 // what is possible, the service's. An update applies change to the user's part of a record; its error is returned as it is.
 type Networks interface {
+	// Quotas are how many of each record a project may have.
+	Quotas() neutron.Quotas
+
 	CreateNetwork(ctx context.Context, n neutron.Network) (neutron.Network, error)
 	Network(ctx context.Context, id string) (neutron.Network, error)
 	Networks(ctx context.Context) ([]neutron.Network, error)
@@ -104,7 +108,10 @@ type Networks interface {
 	// AddRule adds a rule to a group, RemoveRule removes it.
 	AddRule(ctx context.Context, groupID string, r neutron.Rule) (neutron.Rule, error)
 	RemoveRule(ctx context.Context, ruleID string) error
+}
 
+// Routers is the part of the network service that leads from network to network.
+type Routers interface {
 	CreateRouter(ctx context.Context, r neutron.RouterRequest) (neutron.Router, error)
 	Router(ctx context.Context, id string) (neutron.Router, error)
 	Routers(ctx context.Context) ([]neutron.Router, error)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"compute-agent/compute"
+	"compute-agent/neutron"
 )
 
 // fault is an answer that says what went wrong. Its message goes to the user as it is.
@@ -18,6 +19,7 @@ type fault struct {
 	message    string
 	retryAfter time.Duration // when to try again; zero says nothing
 	allow      string        // the methods that a 405 names
+	class      string        // the name of Neutron's exception; only its API tells it
 	err        error         // the cause, for the log only
 }
 
@@ -75,7 +77,7 @@ func toFault(err error) *fault {
 	}
 	for _, k := range kinds {
 		if errors.Is(err, k.kind) {
-			f := &fault{status: k.status, message: userMessage(err, k.kind), err: err}
+			f := &fault{status: k.status, message: userMessage(err, k.kind), class: neutronClass(err), err: err}
 			if k.status == http.StatusServiceUnavailable {
 				f.retryAfter = 5 * time.Second
 			}
@@ -131,6 +133,33 @@ func identityFault(f *fault) any {
 		"title":   http.StatusText(f.status),
 		"message": f.message,
 	}}
+}
+
+// neutronClass is the name that the network service has for an error.
+func neutronClass(err error) string {
+	if e, ok := errors.AsType[*neutron.Error](err); ok {
+		return e.Class
+	}
+	return ""
+}
+
+// networkFaultNames are the exceptions that Neutron answers with when it has no name of its own, by status.
+var networkFaultNames = map[int]string{
+	http.StatusBadRequest:            "HTTPBadRequest",
+	http.StatusForbidden:             "HTTPForbidden",
+	http.StatusNotFound:              "HTTPNotFound",
+	http.StatusMethodNotAllowed:      "HTTPMethodNotAllowed",
+	http.StatusConflict:              "HTTPConflict",
+	http.StatusRequestEntityTooLarge: "HTTPRequestEntityTooLarge",
+	http.StatusUnsupportedMediaType:  "HTTPUnsupportedMediaType",
+	http.StatusTooManyRequests:       "HTTPTooManyRequests",
+	http.StatusServiceUnavailable:    "HTTPServiceUnavailable",
+}
+
+// networkFault is the shape of Neutron.
+func networkFault(f *fault) any {
+	class := cmp.Or(f.class, networkFaultNames[f.status], "HTTPInternalServerError")
+	return map[string]any{"NeutronError": map[string]string{"type": class, "message": f.message, "detail": ""}}
 }
 
 // imageFault is the shape of Glance for clients that accept JSON.

@@ -29,6 +29,8 @@ type route struct {
 	access  access
 	// schema names the schema of the body; empty when there is no body, or the handler reads it.
 	schema string
+	// read reads a body and checks it against the schema; nil is readBody.
+	read func(c *call, schema string) error
 	// since and until are the first and the last microversion that knows the route; zero: no bound.
 	since, until microversion
 }
@@ -51,6 +53,8 @@ type call struct {
 	base    string // scheme, host and port of links, without a path
 	raw     []byte // the body; nil if the route has no schema
 	value   any    // the same, parsed
+	items   []item // of a body of records, and
+	bulk    bool   // whether they came as a list
 }
 
 // decode reads the checked body into a struct. The schema has refused all that does not fit.
@@ -159,7 +163,11 @@ func (a *api) dispatch(s service, rt route, w http.ResponseWriter, r *http.Reque
 		return nil, notFound("The resource could not be found in version %s of the API.", c.version)
 	}
 	if rt.schema != "" {
-		if err := a.readBody(c, rt.schema); err != nil {
+		read := rt.read
+		if read == nil {
+			read = a.readBody
+		}
+		if err := read(c, rt.schema); err != nil {
 			return nil, err
 		}
 	}
@@ -180,6 +188,14 @@ func (s service) permits(rt route, c *call) error {
 
 // readBody reads, parses and checks a request's JSON.
 func (a *api) readBody(c *call, schema string) error {
+	if err := a.readJSON(c); err != nil {
+		return err
+	}
+	return a.schemas.check(schema, c.version, c.value)
+}
+
+// readJSON reads and parses a request's body.
+func (a *api) readJSON(c *call) error {
 	if !isJSON(c.Header.Get("Content-Type")) {
 		return faultf(http.StatusUnsupportedMediaType, "Unsupported Content-Type: the body must be application/json.")
 	}
@@ -191,7 +207,7 @@ func (a *api) readBody(c *call, schema string) error {
 		return err
 	}
 	c.raw = raw
-	return a.schemas.check(schema, c.version, c.value)
+	return nil
 }
 
 // isJSON tells whether a content type is JSON; clients that say nothing mean it.

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -208,7 +210,36 @@ func (s schemas) at(name string, v microversion) *jsonschema.Schema {
 var formats = []*jsonschema.Format{
 	{Name: "uuid", Validate: stringFormat(func(s string) error {
 		if _, err := uuid.Parse(s); err != nil {
-			return errors.New("not a UUID")
+			return errors.New("is not a valid UUID")
+		}
+		return nil
+	})},
+	{Name: "address", Validate: stringFormat(func(s string) error {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			return errors.New("is not a valid IP address")
+		}
+		return nil
+	})},
+	{Name: "cidr", Validate: stringFormat(func(s string) error {
+		p, err := netip.ParsePrefix(s)
+		switch {
+		case err != nil:
+			return errors.New("is not a valid IP subnet")
+		case p != p.Masked():
+			return fmt.Errorf("isn't a recognized IP subnet cidr, '%s' is recommended", p.Masked())
+		}
+		return nil
+	})},
+	{Name: "address_or_cidr", Validate: stringFormat(func(s string) error {
+		if _, err := parseCIDR(s); s != "" && err != nil {
+			return errors.New("is not a valid CIDR")
+		}
+		return nil
+	})},
+	{Name: "mac", Validate: stringFormat(func(s string) error {
+		if mac, err := net.ParseMAC(s); err != nil || len(mac) != 6 {
+			return errors.New("is not a valid MAC address")
 		}
 		return nil
 	})},
@@ -277,4 +308,23 @@ func (s schemas) check(name string, v microversion, value any) error {
 		return err
 	}
 	return badRequest("%s", explain(firstProblem(invalid), value))
+}
+
+// checkRecord is check in the words of Neutron, which names the attribute and never repeats what is around it.
+func (s schemas) checkRecord(name string, value any) error {
+	schema := s.at(name, 0)
+	if schema == nil {
+		return fmt.Errorf("no schema %q", name)
+	}
+	err := schema.Validate(value)
+	if err == nil {
+		return nil
+	}
+	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return err
+	}
+	e := firstProblem(invalid)
+	f := badRequest("Invalid input for %s. Reason: %s.", strings.Join(e.InstanceLocation[:min(1, len(e.InstanceLocation))], ""), recordProblem(e, value))
+	return f
 }

@@ -17,7 +17,7 @@ func TestSchemasAreUsed(t *testing.T) {
 	}
 	used := map[string]bool{"image_patch": true}
 	a := &api{}
-	for _, s := range []service{a.identityService(), a.imageService(), a.computeService()} {
+	for _, s := range []service{a.identityService(), a.imageService(), a.computeService(), a.networkService()} {
 		for _, r := range s.routes {
 			if r.schema != "" {
 				used[r.schema] = true

@@ -50,6 +50,15 @@ func explain(e *jsonschema.ValidationError, root any) string {
 	return fmt.Sprintf("Invalid input for field/attribute %s. Value: %s. %s", field, shown(value, e.InstanceLocation), text)
 }
 
+// recordProblem is the sentence about a violated keyword of a record's attribute. Formats have Neutron's words for what a value is not.
+func recordProblem(e *jsonschema.ValidationError, root any) string {
+	value := at(root, e.InstanceLocation)
+	if f, ok := e.ErrorKind.(*kind.Format); ok {
+		return shown(value, e.InstanceLocation) + " " + f.Err.Error()
+	}
+	return problem(e, value)
+}
+
 // secretField tells whether a field's value must not be repeated, not even to who sent it: answers
 // end up in logs.
 func secretField(name string) bool {

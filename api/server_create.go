@@ -1,9 +1,9 @@
 package api
 
 import (
-	"cmp"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"math/big"
 	"net/http"
@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"compute-agent/compute"
+	"compute-agent/neutron"
 )
 
 // maxMetadata is how many metadata items a server may have: Nova's default quota.
@@ -30,7 +31,7 @@ type newServer struct {
 	FlavorRef         text                `json:"flavorRef"`
 	AdminPass         string              `json:"adminPass"`
 	Metadata          map[string]string   `json:"metadata"`
-	Networks          any                 `json:"networks"`
+	Networks          networksAsked       `json:"networks"`
 	Personality       []any               `json:"personality"`
 	AccessIPv4        string              `json:"accessIPv4"`
 	AccessIPv6        string              `json:"accessIPv6"`
@@ -57,6 +58,28 @@ type blockDevice struct {
 	BootIndex   *text  `json:"boot_index"`
 }
 
+// networksAsked is a list of networks or a word for them.
+type networksAsked struct {
+	word string
+	list []requestedNetwork
+}
+
+// UnmarshalJSON reads both.
+func (n *networksAsked) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] == '"' {
+		return json.Unmarshal(data, &n.word)
+	}
+	return json.Unmarshal(data, &n.list)
+}
+
+// askedGroups are the security groups that a new server's view names before it has its ports.
+func askedGroups(in newServer) []map[string]string {
+	if len(in.SecurityGroups) == 0 {
+		return []map[string]string{{"name": neutron.DefaultGroup}}
+	}
+	return in.SecurityGroups
+}
+
 func (a *api) createServer(c *call) (*answer, error) {
 	var req serverRequest
 	if err := c.decode(&req); err != nil {
@@ -81,7 +104,7 @@ func (a *api) createServer(c *call) (*answer, error) {
 		return &answer{status: http.StatusAccepted, body: map[string]any{"reservation_id": reservationID(s)}}, nil
 	}
 	links := serverLinks(c, s.ID)
-	view := map[string]any{"id": s.ID, "links": links, "OS-DCF:diskConfig": "MANUAL", "security_groups": []any{}}
+	view := map[string]any{"id": s.ID, "links": links, "OS-DCF:diskConfig": "MANUAL", "security_groups": askedGroups(in)}
 	if create.AdminPassword != "" {
 		view["adminPass"] = create.AdminPassword
 	}
@@ -103,13 +126,14 @@ func (a *api) createRequest(c *call, in newServer) (compute.CreateRequest, error
 	if err := a.mayUse(c, flavor, image); err != nil {
 		return compute.CreateRequest{}, err
 	}
-	return compute.CreateRequest{
+	req := compute.CreateRequest{
 		UserID: c.caller.UserID, ProjectID: c.caller.ProjectID,
 		Name: in.Name, Description: a.description(c, in), FlavorID: flavor, ImageID: image,
 		KeyName: in.KeyName, UserData: userData, Metadata: in.Metadata, ConfigDrive: bool(in.ConfigDrive),
 		AdminPassword: adminPassword(in),
 		UserName:      c.caller.user.Name, ProjectName: c.caller.user.ProjectName,
-	}, nil
+	}
+	return req, a.askNetworks(c, in, &req)
 }
 
 // adminPassword is the one that was asked for, or with a config drive a random one as in Nova. A
@@ -192,32 +216,7 @@ func (a *api) refuseAbsent(c *call, in newServer) error {
 	case len(in.Metadata) > maxMetadata:
 		return faultf(http.StatusForbidden, "Maximum number of metadata items exceeds %d", maxMetadata)
 	}
-	for _, g := range in.SecurityGroups {
-		if g["name"] != "default" {
-			return badRequest("Security group %s not found for project %s.", shorten(g["name"]), c.caller.ProjectID)
-		}
-	}
-	if err := refuseNetworks(in.Networks); err != nil {
-		return err
-	}
 	return a.checkPlace(c, in)
-}
-
-// refuseNetworks lets only "none" pass, and a list of none.
-func refuseNetworks(networks any) error {
-	switch n := networks.(type) {
-	case string:
-		if n == "auto" {
-			return badRequest("networks: there is no network to attach automatically on this host; ask for 'none' (openstack: --nic none).")
-		}
-	case []any:
-		for _, item := range n {
-			network, _ := item.(map[string]any)
-			id, _ := network["uuid"].(string)
-			return badRequest("Network %s could not be found.", cmp.Or(shorten(id), "without ID"))
-		}
-	}
-	return nil
 }
 
 // checkPlace accepts the words for this host: a zone "nova", or for an admin "nova:host", or the

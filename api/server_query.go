@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,6 +66,11 @@ func (a *api) servers(c *call) (part []compute.Server, more bool, err error) {
 	if q.err != nil {
 		return nil, false, q.err
 	}
+	byAddress, err := a.addressFilters(c, q)
+	if err != nil {
+		return nil, false, err
+	}
+	filters = append(filters, byAddress...)
 	all, err := a.Backend.Servers(c.Context())
 	if err != nil {
 		return nil, false, err
@@ -110,7 +116,6 @@ var (
 		"flavor":         sameAs(func(s compute.Server) string { return s.Flavor.ID }),
 		"image":          sameAs(func(s compute.Server) string { return s.ImageID }),
 		"reservation_id": sameAs(reservationID),
-		"ip":             noAddress,
 		"status":         statusFilter,
 	}
 	userFilters83 = map[string]filter{
@@ -122,7 +127,6 @@ var (
 		"availability_zone": everyServer(availabilityZone),
 		"config_drive":      configDriveFilter,
 		"hostname":          sameAs(compute.Server.Hostname),
-		"ip6":               noAddress,
 	}
 	adminFilters = map[string]filter{
 		"uuid": sameAs(func(s compute.Server) string { return s.ID }),
@@ -230,9 +234,30 @@ func configDriveFilter(q *query, _ string) predicate {
 	return func(s compute.Server) bool { return s.ConfigDrive == want }
 }
 
-// noAddress matches an expression with the addresses of servers that have none.
-func noAddress(_ *query, value string) predicate {
-	return func(compute.Server) bool { return value == "" }
+// addressFilters match expressions with the addresses of servers. Only from 2.5 on ip6 is for users who are no admins.
+func (a *api) addressFilters(c *call, q *query) ([]predicate, error) {
+	v4, v6 := q.pattern("ip"), q.pattern("ip6")
+	if !c.caller.admin && !c.since(5) {
+		v6 = nil
+	}
+	if q.err != nil || (v4 == nil && v6 == nil) {
+		return nil, q.err
+	}
+	i, err := a.interfaces(c)
+	if err != nil {
+		return nil, err
+	}
+	has := func(serverID string, version int, re *regexp.Regexp) bool {
+		for _, list := range i.addresses(serverID) {
+			if slices.ContainsFunc(list, func(x serverAddress) bool { return x.Version == version && re.MatchString(x.Address) }) {
+				return true
+			}
+		}
+		return false
+	}
+	return []predicate{func(s compute.Server) bool {
+		return (v4 == nil || has(s.ID, 4, v4)) && (v6 == nil || has(s.ID, 6, v6))
+	}}, nil
 }
 
 func changeFilters(c *call, q *query) []predicate {

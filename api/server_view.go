@@ -72,7 +72,7 @@ func serverSummary(c *call, s compute.Server) map[string]any {
 }
 
 // serverCore is what every view of a server has, also the answer to an update before 2.75.
-func (a *api) serverCore(c *call, s compute.Server) map[string]any {
+func (a *api) serverCore(c *call, s compute.Server, i *interfaces) map[string]any {
 	view := map[string]any{
 		"id":                s.ID,
 		"name":              s.Name,
@@ -85,7 +85,7 @@ func (a *api) serverCore(c *call, s compute.Server) map[string]any {
 		"flavor":            serverFlavor(c, s.Flavor),
 		"created":           novaTime(s.Created),
 		"updated":           novaTime(s.Updated),
-		"addresses":         map[string]any{},
+		"addresses":         i.addresses(s.ID),
 		"accessIPv4":        "",
 		"accessIPv6":        "",
 		"links":             serverLinks(c, s.ID),
@@ -125,8 +125,11 @@ func (a *api) addVersioned(c *call, s compute.Server, view map[string]any) {
 }
 
 // serverDetail is the whole view of a server.
-func (a *api) serverDetail(c *call, s compute.Server) map[string]any {
-	view := a.serverCore(c, s)
+func (a *api) serverDetail(c *call, s compute.Server, i *interfaces) map[string]any {
+	view := a.serverCore(c, s, i)
+	if groups := i.groupNames(s.ID); len(groups) > 0 {
+		view["security_groups"] = groups
+	}
 	view["key_name"] = nil
 	if s.Keypair != nil {
 		view["key_name"] = s.Keypair.Name

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +47,7 @@ type core struct {
 	*compute.Manager
 	*compute.Library
 	*compute.Catalog
+	*compute.NetworkService
 }
 
 var _ api.Backend = core{}
@@ -107,7 +109,13 @@ func (s *site) openCore(dir string, logger *slog.Logger) {
 	s.must(err)
 	s.must(manager.Start(s.t.Context()))
 	s.t.Cleanup(func() { s.must(manager.Close(context.Background())) })
-	s.core = core{manager, library, compute.NewCatalog(s.store, nil)}
+	s.core = core{manager, library, compute.NewCatalog(s.store, nil), compute.NewNetworkService(compute.NetworkOptions{Store: s.store, Random: counter()})}
+}
+
+// counter is a source of numbers that are as good as random and the same each time.
+func counter() func(uint64) uint64 {
+	var last atomic.Uint64
+	return func(n uint64) uint64 { return last.Add(1) % n }
 }
 
 func (s *site) addUser(name, project, role string) {

@@ -179,8 +179,9 @@ type (
 func catalog(base string) []catalogService {
 	services := []catalogService{
 		{Type: "compute", Name: "nova"}, {Type: "identity", Name: "keystone"}, {Type: "image", Name: "glance"},
+		{Type: "network", Name: "neutron"},
 	}
-	paths := map[string]string{"compute": computePath, "identity": "/identity", "image": "/image"}
+	paths := map[string]string{"compute": computePath, "identity": "/identity", "image": "/image", "network": "/network"}
 	for i := range services {
 		s := &services[i]
 		s.ID = fixedID("service " + s.Type)

@@ -57,6 +57,9 @@ func NewNetworkService(opt NetworkOptions) *NetworkService {
 	return s
 }
 
+// Quotas are how many of each record a project may have.
+func (s *NetworkService) Quotas() neutron.Quotas { return s.quotas }
+
 func (s *NetworkService) now() time.Time { return s.opt.Clock().UTC() }
 
 // change runs one command, and tells the host of it.

@@ -57,6 +57,7 @@ type backend struct {
 	*compute.Manager
 	*compute.Library
 	*compute.Catalog
+	*compute.NetworkService
 }
 
 var _ api.Backend = backend{}
@@ -223,7 +224,7 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 		Logger:          a.log,
 		Observe:         operations.observe,
 	})
-	return backend{manager, library, compute.NewCatalog(a.store, nil)}, err
+	return backend{manager, library, compute.NewCatalog(a.store, nil), compute.NewNetworkService(compute.NetworkOptions{Store: a.store, Logger: a.log})}, err
 }
 
 func capacity(c *Config) (compute.Capacity, error) {

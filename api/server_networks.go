@@ -1,0 +1,360 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"compute-agent/compute"
+	"compute-agent/network/firewall"
+	"compute-agent/neutron"
+)
+
+// interfaces are the ports of servers with what their views tell of networks: read once for a whole list.
+type interfaces struct {
+	ports    map[string][]neutron.Port // by server, in the order of its interfaces
+	networks map[string]string         // names
+	groups   map[string]neutron.SecurityGroup
+	floating map[string][]neutron.FloatingIP // by port
+}
+
+// interfaces reads the ports of all servers.
+func (a *api) interfaces(c *call) (*interfaces, error) {
+	ports, err := a.Backend.Ports(c.Context())
+	if err != nil {
+		return nil, err
+	}
+	i := &interfaces{ports: map[string][]neutron.Port{}, networks: map[string]string{}, groups: map[string]neutron.SecurityGroup{},
+		floating: map[string][]neutron.FloatingIP{}}
+	for _, p := range ports {
+		if neutron.IsGuestPort(p.DeviceOwner) {
+			i.ports[p.DeviceID] = append(i.ports[p.DeviceID], p)
+		}
+	}
+	if len(i.ports) == 0 {
+		return i, nil
+	}
+	for _, of := range i.ports {
+		slices.SortStableFunc(of, func(p, q neutron.Port) int { return p.Index - q.Index })
+	}
+	return i, a.readNames(c, i)
+}
+
+// readNames reads what ports refer to.
+func (a *api) readNames(c *call, i *interfaces) error {
+	networks, err := a.Backend.Networks(c.Context())
+	if err != nil {
+		return err
+	}
+	for _, n := range networks {
+		i.networks[n.ID] = n.Name
+	}
+	groups, err := a.Backend.SecurityGroups(c.Context(), c.caller.ProjectID)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		i.groups[g.ID] = g
+	}
+	return nil
+}
+
+// serverAddress is an address of a server; the kind and the MAC address are not told in its list of addresses alone.
+type serverAddress struct {
+	Version int    `json:"version"`
+	Address string `json:"addr"`
+	Kind    string `json:"OS-EXT-IPS:type,omitempty"`
+	MAC     string `json:"OS-EXT-IPS-MAC:mac_addr,omitempty"`
+}
+
+func newServerAddress(a netip.Addr, kind, mac string) serverAddress {
+	version := 4
+	if a.Is6() {
+		version = 6
+	}
+	return serverAddress{version, a.String(), kind, mac}
+}
+
+// addresses are a server's addresses by the names of their networks: those of its ports, then the floating ones.
+func (i *interfaces) addresses(serverID string) map[string][]serverAddress {
+	fixed, floating := map[string][]serverAddress{}, map[string][]serverAddress{}
+	for _, p := range i.ports[serverID] {
+		name := i.networks[p.NetworkID]
+		for _, ip := range p.FixedIPs {
+			fixed[name] = append(fixed[name], newServerAddress(ip.Address, "fixed", p.MAC))
+		}
+		for _, f := range i.floating[p.ID] {
+			floating[name] = append(floating[name], newServerAddress(f.Address, "floating", p.MAC))
+		}
+	}
+	for name, list := range floating {
+		fixed[name] = append(fixed[name], list...)
+	}
+	return fixed
+}
+
+// groupsOf are the security groups of a server's ports, each once.
+func (i *interfaces) groupsOf(serverID string) []neutron.SecurityGroup {
+	var groups []neutron.SecurityGroup
+	seen := map[string]bool{}
+	for _, p := range i.ports[serverID] {
+		for _, id := range p.SecurityGroups {
+			if g, known := i.groups[id]; known && !seen[id] {
+				seen[id] = true
+				groups = append(groups, g)
+			}
+		}
+	}
+	return groups
+}
+
+// groupNames is the part of a server's view that names its groups; nil when it has none.
+func (i *interfaces) groupNames(serverID string) []map[string]string {
+	return listOf(i.groupsOf(serverID), func(g neutron.SecurityGroup) map[string]string { return map[string]string{"name": g.Name} })
+}
+
+// plainAddresses are a server's addresses without the fields of the server's view.
+func (a *api) plainAddresses(c *call) (map[string][]serverAddress, error) {
+	s, err := a.server(c)
+	if err != nil {
+		return nil, err
+	}
+	i, err := a.interfaces(c)
+	if err != nil {
+		return nil, err
+	}
+	all := i.addresses(s.ID)
+	for _, list := range all {
+		for n := range list {
+			list[n].Kind, list[n].MAC = "", ""
+		}
+	}
+	return all, nil
+}
+
+func (a *api) listAddresses(c *call) (*answer, error) {
+	all, err := a.plainAddresses(c)
+	if err != nil {
+		return nil, err
+	}
+	return ok(map[string]any{"addresses": all})
+}
+
+func (a *api) showAddresses(c *call) (*answer, error) {
+	all, err := a.plainAddresses(c)
+	if err != nil {
+		return nil, err
+	}
+	name := c.PathValue("network")
+	list, there := all[name]
+	if !there {
+		return nil, notFound("Instance is not a member of specified network")
+	}
+	return ok(map[string]any{name: list})
+}
+
+func (a *api) listServerGroups(c *call) (*answer, error) {
+	s, err := a.server(c)
+	if err != nil {
+		return nil, err
+	}
+	i, err := a.interfaces(c)
+	if err != nil {
+		return nil, err
+	}
+	return ok(map[string]any{"security_groups": listOf(i.groupsOf(s.ID), i.novaGroup)})
+}
+
+// novaGroup is a security group in the form that Nova's API kept from the time when it had them itself.
+func (i *interfaces) novaGroup(g neutron.SecurityGroup) map[string]any {
+	rules := []any{}
+	for _, rule := range g.Rules {
+		if rule.Direction == firewall.Ingress {
+			rules = append(rules, i.novaRule(g, rule))
+		}
+	}
+	return map[string]any{"id": g.ID, "name": g.Name, "description": g.Description, "tenant_id": g.ProjectID, "rules": rules}
+}
+
+func (i *interfaces) novaRule(g neutron.SecurityGroup, rule neutron.Rule) map[string]any {
+	view := map[string]any{
+		"id": rule.ID, "parent_group_id": g.ID, "ip_protocol": orNull(rule.Protocol), "from_port": numberOrNull(rule.PortMin),
+		"to_port": numberOrNull(rule.PortMax), "group": map[string]any{}, "ip_range": map[string]any{},
+	}
+	switch {
+	case rule.RemoteGroup != "":
+		other := i.groups[rule.RemoteGroup]
+		view["group"] = map[string]string{"name": other.Name, "tenant_id": other.ProjectID}
+	case rule.Remote.IsValid():
+		view["ip_range"] = map[string]string{"cidr": rule.Remote.String()}
+	case rule.Ethertype == firewall.IPv6:
+		view["ip_range"] = map[string]string{"cidr": "::/0"}
+	default:
+		view["ip_range"] = map[string]string{"cidr": "0.0.0.0/0"}
+	}
+	return view
+}
+
+// groupAction is addSecurityGroup or removeSecurityGroup: each of the server's ports gets or loses a group.
+func groupAction(name string, change func(ids []string, id string) ([]string, error)) func(*api, *call, compute.Server) (*answer, error) {
+	return func(a *api, c *call, s compute.Server) (*answer, error) {
+		var req map[string]struct{ Name string }
+		if err := c.decode(&req); err != nil {
+			return nil, err
+		}
+		i, err := a.interfaces(c)
+		if err != nil {
+			return nil, err
+		}
+		id, err := a.groupNamed(c, s.ProjectID, req[name].Name)
+		if err != nil {
+			return nil, err
+		}
+		return a.changeGroups(c, i.ports[s.ID], func(p *neutron.Port) (err error) {
+			p.SecurityGroups, err = change(p.SecurityGroups, id)
+			return err
+		})
+	}
+}
+
+func (a *api) changeGroups(c *call, ports []neutron.Port, change func(*neutron.Port) error) (*answer, error) {
+	changed := false
+	for _, p := range ports {
+		if !p.PortSecurity { // such a port has no groups
+			continue
+		}
+		changed = true
+		if _, err := a.Backend.UpdatePort(c.Context(), p.ID, change); err != nil {
+			return nil, err
+		}
+	}
+	if !changed {
+		return nil, badRequest("The server has no port that security groups apply to.")
+	}
+	return status(http.StatusAccepted)
+}
+
+func withGroup(ids []string, id string) ([]string, error) {
+	if slices.Contains(ids, id) {
+		return nil, badRequest("Security group %s is already associated with the instance", id)
+	}
+	return append(slices.Clone(ids), id), nil
+}
+
+func withoutGroup(ids []string, id string) ([]string, error) {
+	if !slices.Contains(ids, id) {
+		return nil, badRequest("Security group %s not associated with the instance", id)
+	}
+	return without(slices.Clone(ids), id), nil
+}
+
+// groupNamed is the ID of a project's group that is named by name or ID.
+func (a *api) groupNamed(c *call, projectID, name string) (string, error) {
+	all, err := a.Backend.SecurityGroups(c.Context(), projectID)
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, g := range all {
+		switch {
+		case g.ProjectID != projectID:
+		case g.ID == name:
+			return g.ID, nil
+		case g.Name == name:
+			found = append(found, g.ID)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", notFound("Security group %s not found for project %s.", shorten(name), projectID)
+	case 1:
+		return found[0], nil
+	default:
+		return "", faultf(http.StatusConflict, "Multiple security groups found matching name %s. Use an ID to be more specific.", quoted(name))
+	}
+}
+
+// requestedNetwork is an item of a new server's networks.
+type requestedNetwork struct {
+	UUID    string `json:"uuid"`
+	Port    string `json:"port"`
+	FixedIP string `json:"fixed_ip"`
+	Tag     string `json:"tag"`
+}
+
+// askNetworks reads the networks of a new server: a list, or a word from 2.37 on. An empty list, and before
+// 2.37 nothing at all, is the network that the project has, if it has one.
+func (a *api) askNetworks(c *call, in newServer, req *compute.CreateRequest) error {
+	for _, g := range in.SecurityGroups {
+		req.SecurityGroups = append(req.SecurityGroups, g["name"])
+	}
+	switch in.Networks.word {
+	case "none":
+		req.Networking = compute.NetworksNone
+		return nil
+	case "auto":
+		req.Networking = compute.NetworksAuto
+		return a.hasNetwork(c)
+	}
+	if len(in.Networks.list) == 0 {
+		req.Networking = compute.NetworksAuto
+	}
+	r := a.records(c)
+	for _, n := range in.Networks.list {
+		wanted, err := n.wanted(c)
+		if err != nil {
+			return err
+		}
+		if wanted.NetworkID != "" && !r.seesNetwork(r.network(wanted.NetworkID)) {
+			return errors.Join(r.err, badRequest("Network %s could not be found.", wanted.NetworkID))
+		}
+		req.Networks = append(req.Networks, wanted)
+	}
+	return nil
+}
+
+// hasNetwork refuses "auto" for a project without a network: none can be made for it.
+func (a *api) hasNetwork(c *call) error {
+	all, err := a.Backend.Networks(c.Context())
+	if err != nil {
+		return err
+	}
+	usable := func(n neutron.Network) bool { return n.ProjectID == c.caller.ProjectID || n.Shared }
+	if !slices.ContainsFunc(all, usable) {
+		return badRequest("Unable to automatically allocate a network for project %s: it has none; ask for 'none' (openstack: --nic none).", c.caller.ProjectID)
+	}
+	return nil
+}
+
+// firstTags and lastFirstTags are the microversions between which networks had tags for the first time; they have again since 2.42.
+const (
+	firstTags     microversion = 32
+	lastFirstTags microversion = 36
+	tagsAgain     microversion = 42
+)
+
+func (n requestedNetwork) wanted(c *call) (compute.RequestedNetwork, error) {
+	none := compute.RequestedNetwork{}
+	if n.Tag != "" && !c.since(tagsAgain) && (c.version < firstTags || c.version > lastFirstTags) {
+		return none, badRequest("Invalid input for field/attribute networks. Additional properties are not allowed ('tag' was unexpected)")
+	}
+	if n.UUID == "" && n.Port == "" {
+		return none, badRequest("Bad networks format: network uuid is not in proper format")
+	}
+	wanted := compute.RequestedNetwork{NetworkID: n.UUID, PortID: n.Port, Tag: n.Tag}
+	if n.Port != "" {
+		wanted.NetworkID = "" // Nova: a port says on which network it is
+	}
+	if n.FixedIP == "" {
+		return wanted, nil
+	}
+	if n.Port != "" {
+		return none, badRequest("Specified Fixed IP '%s' cannot be used with port '%s': the two cannot be specified together.", shorten(n.FixedIP), n.Port)
+	}
+	var err error
+	if wanted.FixedIP, err = netip.ParseAddr(n.FixedIP); err != nil || wanted.FixedIP.Zone() != "" {
+		return none, badRequest("Invalid fixed IP address (%s)", shorten(n.FixedIP))
+	}
+	return wanted, nil
+}
