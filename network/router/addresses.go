@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -32,25 +33,33 @@ func (r *Router) dropAddresses() error {
 	return nil
 }
 
-// addAddresses puts floating IPs on Outside. The neighbours are told first, which is done again if what follows is not: what they send
-// is translated before anybody asks whose address it is.
-func (r *Router) addAddresses() error {
-	if len(r.FloatingIPs) == 0 {
+// addAddresses puts floating IPs on Outside, and tells the neighbours where those are that come, and also the router's own address unless
+// that is known. They are told first, which is done again if what follows is not: what they send is translated before anybody asks whose
+// address it is.
+func (r *Router) addAddresses(known netip.Addr) error {
+	if r.Outside == "" {
 		return nil
 	}
 	link, have, err := r.addresses()
 	if err != nil {
 		return err
 	}
+	var fresh []netip.Addr
 	for _, f := range r.FloatingIPs {
-		if have[f.Address] {
-			continue
+		if !have[f.Address] {
+			fresh = append(fresh, f.Address)
 		}
-		if err := announce(link, f.Address); err != nil {
-			return fmt.Errorf("%s: announce %s: %w", r.Outside, f.Address, err)
-		}
-		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: single(f.Address)}); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("%s: add %s: %w", r.Outside, f.Address, err)
+	}
+	told := fresh
+	if r.SNAT.IsValid() && r.SNAT != known {
+		told = append(slices.Clone(fresh), r.SNAT)
+	}
+	if err := announce(link, told); err != nil {
+		return fmt.Errorf("%s: announce %v: %w", r.Outside, told, err)
+	}
+	for _, a := range fresh {
+		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: single(a)}); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("%s: add %s: %w", r.Outside, a, err)
 		}
 	}
 	return nil
@@ -81,24 +90,12 @@ func (r *Router) addresses() (netlink.Link, map[netip.Addr]bool, error) {
 
 func single(a netip.Addr) *net.IPNet { return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)} }
 
-// announceGateway tells the neighbours where the router's own address is.
-func (r *Router) announceGateway() error {
-	if !r.SNAT.IsValid() {
+// announce tells the neighbours of a link in the calling thread's namespace that it has addresses: by requests, as RFC 5227 has it, and by
+// answers, which some take alone. One socket is for all of them, because to close one takes the kernel long.
+func announce(link netlink.Link, addresses []netip.Addr) error {
+	if len(addresses) == 0 {
 		return nil
 	}
-	link, err := netlink.LinkByName(r.Outside)
-	if err == nil {
-		err = announce(link, r.SNAT)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: announce %s: %w", r.Outside, r.SNAT, err)
-	}
-	return nil
-}
-
-// announce tells the neighbours of a link in the calling thread's namespace that it has an address: by a request, as RFC 5227 has it, and by
-// an answer, which some take alone.
-func announce(link netlink.Link, a netip.Addr) error {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -106,9 +103,11 @@ func announce(link netlink.Link, a netip.Addr) error {
 	defer func() { _ = unix.Close(fd) }()
 	everybody := unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ARP), Ifindex: link.Attrs().Index, Halen: 6,
 		Addr: [8]byte{255, 255, 255, 255, 255, 255}}
-	for _, operation := range []uint16{arpRequest, arpReply} {
-		if err := unix.Sendto(fd, arp(operation, link.Attrs().HardwareAddr, a), 0, &everybody); err != nil {
-			return err
+	for _, a := range addresses {
+		for _, operation := range []uint16{arpRequest, arpReply} {
+			if err := unix.Sendto(fd, arp(operation, link.Attrs().HardwareAddr, a), 0, &everybody); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -33,10 +34,10 @@ func New(host network.Host, run command.Runner, variant firewall.Variant, report
 
 // place is what is known of a router's namespace.
 type place struct {
-	cookie uint64
-	loaded *Rules // nil when they have to be read
-	// settled are the translations to which the connections were last made to fit, and the neighbours told.
-	settled string
+	cookie  uint64
+	loaded  *Rules             // nil when they have to be read
+	settled string             // the translations to which the connections were last made to fit
+	gateway netip.Addr         // of which the neighbours were told
 	senders map[string]*sender // of router advertisements, by device
 }
 
@@ -85,7 +86,7 @@ func (rs *Routers) Resync() {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, p := range rs.places {
-		p.loaded, p.settled = nil, ""
+		p.loaded, p.settled, p.gateway = nil, "", netip.Addr{}
 	}
 }
 
@@ -134,14 +135,12 @@ func (rs *Routers) apply(ctx context.Context, p *place, r *Router, wanted Rules)
 		if err := r.cut(); err != nil {
 			return err
 		}
-		if err := r.announceGateway(); err != nil {
-			return err
-		}
 		p.settled = translations
 	}
-	if err := r.addAddresses(); err != nil {
+	if err := r.addAddresses(p.gateway); err != nil {
 		return err
 	}
+	p.gateway = r.SNAT
 	return rs.advertise(p, r)
 }
 
