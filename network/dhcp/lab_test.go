@@ -171,7 +171,8 @@ func (l *lab) lease4(i byte, ask ...dhcpv4.Modifier) (*dhcpv4.DHCPv4, error) {
 	}
 	defer func() { _ = client.Close() }()
 	ask = append(ask, dhcpv4.WithRequestedOptions(
-		dhcpv4.OptionClasslessStaticRoute, dhcpv4.GenericOptionCode(249), dhcpv4.OptionHostName, dhcpv4.OptionBootfileName, dhcpv4.OptionNTPServers))
+		dhcpv4.OptionClasslessStaticRoute, dhcpv4.GenericOptionCode(249), dhcpv4.OptionHostName, dhcpv4.OptionBootfileName, dhcpv4.OptionNTPServers,
+		dhcpv4.OptionInterfaceMTU))
 	lease, err := client.Request(l.t.Context(), ask...)
 	if err != nil {
 		return nil, err

@@ -86,7 +86,7 @@ func (n *Subnet) served() bool {
 // text is lines in the making.
 type text struct{ strings.Builder }
 
-func (t *text) line(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
+func (t *text) line(format string, args ...any) { _, _ = fmt.Fprintf(t, format+"\n", args...) }
 
 func (s *Server) conf(at Place, subnets []Subnet, hosts []Host) string {
 	var t text
@@ -94,7 +94,7 @@ func (s *Server) conf(at Place, subnets []Subnet, hosts []Host) string {
 	t.line("user=%s", at.User)
 	t.line("group=nogroup")
 	t.line("pid-file=")
-	for _, word := range []string{"no-hosts", "no-resolv", "bind-interfaces", "dhcp-authoritative", "quiet-dhcp", "quiet-dhcp6", "quiet-ra"} {
+	for _, word := range []string{"no-hosts", "no-resolv", "bind-interfaces", "dhcp-authoritative", "dhcp-ignore-names", "quiet-dhcp", "quiet-dhcp6", "quiet-ra"} {
 		t.line("%s", word)
 	}
 	t.line("interface=%s", s.Device)

@@ -180,7 +180,7 @@ func (s *Supervisor) adopt(ctx context.Context, want []Server) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	running, err := find("/proc", s.opt.Dir, s.uid)
+	running, err := find(s.proc(), s.opt.Dir, s.uid)
 	if err != nil {
 		return err
 	}
@@ -195,7 +195,9 @@ func (s *Supervisor) adopt(ctx context.Context, want []Server) error {
 			s.servers[id] = &instance{}
 		} else if i.process != nil {
 			s.busy.Go(func() { p.wait() })
-			if err := p.stop(ctx); err != nil { // two of one network: an older agent was killed between the end of one and the start of the next
+			err := p.stop(ctx)
+			_ = p.fd.Close()
+			if err != nil { // two of one network: an older agent was killed between the end of one and the start of the next
 				return err
 			}
 			continue
@@ -205,6 +207,8 @@ func (s *Supervisor) adopt(ctx context.Context, want []Server) error {
 	s.adopted = true
 	return nil
 }
+
+func (s *Supervisor) proc() string { return cmp.Or(s.opt.Host.Proc, "/proc") }
 
 func (s *Supervisor) place(id string) Place { return Place{filepath.Join(s.opt.Dir, id), s.opt.User} }
 
@@ -336,14 +340,14 @@ func (s *Supervisor) update(ctx context.Context, i *instance, at Place, files Fi
 
 // within says whether a process is in the namespace that has the name now.
 func (s *Supervisor) within(p *process, namespace string) bool {
-	is, err := inodeOf(filepath.Join("/proc", strconv.Itoa(p.pid), "ns/net"))
+	is, err := inodeOf(filepath.Join(s.proc(), strconv.Itoa(p.pid), "ns/net"))
 	if err != nil {
 		return false
 	}
 	var want inode
 	err = s.opt.Host.InNamespace(namespace, func() error {
 		var err error
-		want, err = inodeOf("/proc/thread-self/ns/net")
+		want, err = inodeOf(filepath.Join(s.proc(), "thread-self/ns/net"))
 		return err
 	})
 	return err == nil && is == want
@@ -376,7 +380,7 @@ func (s *Supervisor) launch(ctx context.Context, id string, i *instance) error {
 	if err != nil {
 		return err
 	}
-	running, err := find("/proc", at.Dir, s.uid)
+	running, err := find(s.proc(), at.Dir, s.uid)
 	if err != nil {
 		return err
 	}

@@ -72,6 +72,27 @@ func TestLease4(t *testing.T) {
 	l.nothing4(3, 2, "10.0.0.12")
 }
 
+// TestPortOptions: what a port is to be told comes before what its subnet and its network say, and it is known without anything else of it.
+func TestPortOptions(t *testing.T) {
+	l := newLab(t, both...)
+	want := server()
+	want.Hosts[0].Options = []Option{
+		{Name: "dns-server", Value: "192.0.2.99"}, {Name: "router", Value: "10.0.0.77"}, {Name: "mtu", Value: "1300"}, {Name: "121", Value: "0.0.0.0/0,10.0.0.77"},
+	}
+	want.Hosts[0].Name = ""
+	want.Hosts[1].Addresses, want.Hosts[1].Name = nil, ""
+	l.apply(l.supervisor(), want)
+	ack := l.gets4(1, "10.0.0.11")
+	for code, want := range map[dhcpv4.OptionCode]string{
+		dhcpv4.OptionDomainNameServer: "c0000263", dhcpv4.OptionRouter: "0a00004d", dhcpv4.OptionInterfaceMTU: "0514", dhcpv4.OptionClasslessStaticRoute: "000a00004d",
+	} {
+		if got := hex.EncodeToString(ack.Options.Get(code)); got != want {
+			t.Errorf("%s is %s, not %s", code, got, want)
+		}
+	}
+	l.nothing4(2, 1, "10.0.0.11")
+}
+
 // TestLease6: stateful DHCPv6, by MAC.
 func TestLease6(t *testing.T) {
 	l := newLab(t, both...)

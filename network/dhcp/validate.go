@@ -34,19 +34,19 @@ func (n *Subnet) validate() error {
 		return fmt.Errorf("cidr: %s cannot be advertised: 64 bits can", n.CIDR)
 	}
 	if !n.CIDR.Contains(n.Server) {
-		return fmt.Errorf("server: %s is not in %s", n.Server, n.CIDR)
+		return fmt.Errorf("server: %.60q is not in %s", n.Server, n.CIDR)
 	}
 	if n.Gateway.IsValid() && (n.Gateway.Is4() != n.CIDR.Addr().Is4() || n.Gateway.Zone() != "") {
-		return fmt.Errorf("gateway: %s is of the other family than %s", n.Gateway, n.CIDR)
+		return fmt.Errorf("gateway: %.60q is of the other family than %s", n.Gateway, n.CIDR)
 	}
 	for _, a := range n.DNS {
 		if !plain(a) {
-			return fmt.Errorf("dns: %s is no host's address", a)
+			return fmt.Errorf("dns: %.60q is no host's address", a)
 		}
 	}
 	for _, r := range n.Routes {
 		if !r.To.IsValid() || !plain(r.Via) {
-			return fmt.Errorf("routes: to %s by %s is no route", r.To, r.Via)
+			return fmt.Errorf("routes: to %s by %.60q is no route", r.To, r.Via)
 		}
 	}
 	return nil
@@ -68,7 +68,7 @@ func (h *Host) validate() error {
 	}
 	for _, a := range h.Addresses {
 		if !plain(a) {
-			return fmt.Errorf("addresses: %s is no host's address", a)
+			return fmt.Errorf("addresses: %.60q is no host's address", a)
 		}
 	}
 	for _, o := range h.Options {
@@ -93,10 +93,28 @@ var (
 	ofProtocol = []int{50, 51, 52, 53, 54, 55, 57, 61, 82}
 )
 
+// firstFree6 is the first DHCPv6 option after those of the protocol itself: RFC 8415.
+const firstFree6 = 21
+
 const maxValue = 255 // what an option of DHCPv4 can hold
 
 // validate is what keeps an option's value, which a user chose, one value of one option.
 func (o *Option) validate() error {
+	if err := o.validateName(); err != nil {
+		return err
+	}
+	if len(o.Value) > maxValue {
+		return fmt.Errorf("%s: its value has %d bytes, of which %d can be", o.Name, len(o.Value), maxValue)
+	}
+	for i, r := range []byte(o.Value) {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' || r == '#' && (i == 0 || o.Value[i-1] == ' ') {
+			return fmt.Errorf("%s: %.80q: printable ASCII without quotes, backslashes and comments", o.Name, o.Value)
+		}
+	}
+	return nil
+}
+
+func (o *Option) validateName() error {
 	names := optionNames
 	if o.IPv6 {
 		names = optionNames6
@@ -105,19 +123,12 @@ func (o *Option) validate() error {
 	switch {
 	case err != nil && !slices.Contains(names, o.Name):
 		return fmt.Errorf("%.40q is neither a number nor a name that dnsmasq has", o.Name)
-	case err == nil && (number < 1 || number > 254 || strconv.Itoa(number) != o.Name):
+	case err != nil:
+		return nil
+	case number < 1 || number > 254 || strconv.Itoa(number) != o.Name:
 		return fmt.Errorf("%.40q is not from 1 to 254", o.Name)
-	case err == nil && !o.IPv6 && slices.Contains(ofProtocol, number):
+	case o.IPv6 && number < firstFree6, !o.IPv6 && slices.Contains(ofProtocol, number):
 		return fmt.Errorf("%d is the server's own", number)
-	case o.IPv6 && err == nil && number < 21:
-		return fmt.Errorf("%d is the server's own", number)
-	case len(o.Value) > maxValue:
-		return fmt.Errorf("%s: its value has %d bytes, of which %d can be", o.Name, len(o.Value), maxValue)
-	}
-	for i, r := range []byte(o.Value) {
-		if r < ' ' || r > '~' || r == '"' || r == '\\' || r == '#' && (i == 0 || o.Value[i-1] == ' ') {
-			return fmt.Errorf("%s: %.80q: printable ASCII without quotes, backslashes and comments", o.Name, o.Value)
-		}
 	}
 	return nil
 }
