@@ -24,6 +24,8 @@ var actions = map[string]action{
 	"reboot":              {"action_reboot", (*api).reboot},
 	"addSecurityGroup":    {"action_addSecurityGroup", groupAction("addSecurityGroup", withGroup)},
 	"removeSecurityGroup": {"action_removeSecurityGroup", groupAction("removeSecurityGroup", withoutGroup)},
+	"addFloatingIp":       {"action_addFloatingIp", (*api).addFloatingIP},
+	"removeFloatingIp":    {"action_removeFloatingIp", (*api).removeFloatingIP},
 	"os-getConsoleOutput": {"action_os-getConsoleOutput", (*api).consoleOutput},
 }
 

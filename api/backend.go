@@ -17,6 +17,7 @@ type Backend interface {
 	Keypairs
 	Nodes
 	Networks
+	Routers
 }
 
 // Servers creates, shows and changes servers. Methods that change a guest return as soon as the

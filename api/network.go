@@ -11,7 +11,7 @@ import (
 const networkPath = "/network/v2.0"
 
 // kinds are the records that the network API has.
-var networkResources = []*resource{networkResource, subnetResource, portResource, groupResource, ruleResource}
+var networkResources = []*resource{networkResource, subnetResource, portResource, groupResource, ruleResource, routerResource, floatingIPResource}
 
 // networkService is Neutron's v2.0 API.
 func (a *api) networkService() service {
@@ -31,6 +31,7 @@ func (a *api) networkService() service {
 	for _, k := range networkResources {
 		routes = append(routes, a.recordRoutes(k)...)
 	}
+	routes = append(routes, a.routerActionRoutes()...)
 	return service{name: "network", shape: networkFault, routes: append([]route{
 		{pattern: "GET /network", do: a.networkVersions, access: forAll},
 		{pattern: "GET /network/{$}", do: a.networkVersions, access: forAll},

@@ -90,8 +90,22 @@ func TestNetworkRecords(t *testing.T) {
 		step{bob, "PUT", "/ports/{port}", `{"port": {"name": "q", "fixed_ips": [{"subnet_id": "{web4}", "ip_address": "10.1.0.6"}],
 			"extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": null}], "allowed_address_pairs": []}}`, ""},
 		step{bob, "PUT", "/ports/{port}", `{"port": {"security_groups": [], "port_security_enabled": false}}`, ""},
+		step{bob, "POST", "/routers", `{"router": {"name": "r", "external_gateway_info": {"network_id": "{public}"}}}`, "router"},
+		step{bob, "PUT", "/routers/{router}/add_router_interface", `{"subnet_id": "{web4}"}`, "interface"},
+		step{bob, "PUT", "/routers/{router}", `{"router": {"routes": [{"destination": "198.51.100.0/24", "nexthop": "10.1.0.9"}]}}`, ""},
+		step{bob, "PUT", "/routers/{router}/add_extraroutes", `{"router": {"routes": [{"destination": "192.0.2.0/25", "nexthop": "10.1.0.9"}]}}`, ""},
+		step{bob, "PUT", "/routers/{router}/remove_extraroutes", `{"router": {"routes": [{"destination": "198.51.100.0/24", "nexthop": "10.1.0.9"}]}}`, ""},
+		step{bob, "PUT", "/routers/{router}", `{"router": {"routes": null, "name": "edge"}}`, ""},
+		step{bob, "POST", "/floatingips", `{"floatingip": {"floating_network_id": "{public}", "description": "x"}}`, "floating"},
+		step{bob, "PUT", "/floatingips/{floating}", `{"floatingip": {"port_id": "{port}"}}`, ""},
+		step{bob, "GET", "/floatingips/{floating}", "", ""},
+		step{bob, "PUT", "/floatingips/{floating}", `{"floatingip": {"port_id": null}}`, ""},
 		step{bob, "GET", "/quotas/builders-id", "", ""},
 		step{bob, "GET", "/quotas/builders-id/details", "", ""},
+		step{bob, "DELETE", "/floatingips/{floating}", "", ""},
+		step{bob, "PUT", "/routers/{router}/remove_router_interface", `{"subnet_id": "{web4}"}`, ""},
+		step{bob, "PUT", "/routers/{router}", `{"router": {"external_gateway_info": {}}}`, ""},
+		step{bob, "DELETE", "/routers/{router}", "", ""},
 		step{bob, "DELETE", "/ports/{port}", "", ""},
 		step{bob, "DELETE", "/security-group-rules/{rule}", "", ""},
 		step{bob, "DELETE", "/security-groups/{ssh}", "", ""},
@@ -140,8 +154,10 @@ func networkSite(t *testing.T) *conversation {
 		step{bob, "POST", "/ports", `{"port": {"network_id": "{bobs}", "name": "bobs-port", "fixed_ips": [{"ip_address": "10.3.0.5"}]}}`, "port"},
 		step{bob, "POST", "/security-groups", `{"security_group": {"name": "bobs-group"}}`, "group"},
 		step{bob, "POST", "/security-group-rules", `{"security_group_rule": {"security_group_id": "{group}", "direction": "ingress"}}`, "rule"},
+		step{bob, "POST", "/routers", `{"router": {"name": "bobs-router"}}`, "router"},
+		step{bob, "POST", "/floatingips", `{"floatingip": {"floating_network_id": "{public}"}}`, "floating"},
 	)
-	for _, name := range []string{"shared4", "public4", "bobs4", "port", "group", "rule"} {
+	for _, name := range []string{"shared4", "public4", "bobs4", "port", "group", "rule", "router", "floating"} {
 		if c.ids[name] == "" {
 			t.Fatalf("no %s:\n%s", name, c.out.String())
 		}
@@ -189,6 +205,10 @@ func TestNetworkFaults(t *testing.T) {
 		step{bob, "POST", "/security-group-rules", `{"security_group_rule": {"security_group_id": "{group}", "direction": "ingress", "remote_ip_prefix": "anywhere"}}`, ""},
 		step{bob, "POST", "/security-group-rules", `{"security_group_rule": {"security_group_id": "{group}", "direction": "ingress"}}`, ""},
 		step{bob, "PUT", "/security-group-rules/{rule}", `{"security_group_rule": {"description": "x"}}`, ""},
+		step{bob, "PUT", "/routers/{router}/add_router_interface", `{}`, ""},
+		step{bob, "PUT", "/routers/{router}", `{"router": {"external_gateway_info": {"network_id": "{bobs}"}}}`, ""},
+		step{bob, "POST", "/floatingips", `{"floatingip": {"floating_network_id": "{bobs}"}}`, ""},
+		step{bob, "POST", "/floatingips", `{"floatingip": {}}`, ""},
 		step{bob, "PUT", "/networks/{bobs}/tags", `{"tags": "red"}`, ""},
 		// Lists
 		step{bob, "GET", "/networks?colour=red&size=1", "", ""},
@@ -213,7 +233,10 @@ func TestNetworkFaults(t *testing.T) {
 		step{bob, "POST", "/ports", `{"port": {"network_id": "{bobs}", "binding:host_id": "node-1"}}`, ""},
 		step{bob, "PUT", "/ports/{port}", `{"port": {"mac_address": "fa:16:3e:00:00:01"}}`, ""},
 		step{admin, "PUT", "/ports/{port}", `{"port": {"binding:host_id": "elsewhere"}}`, ""},
+		step{bob, "POST", "/routers", `{"router": {"external_gateway_info": {"network_id": "{public}", "enable_snat": false}}}`, ""},
+		step{bob, "POST", "/floatingips", `{"floatingip": {"floating_network_id": "{public}", "floating_ip_address": "203.0.113.77"}}`, ""},
 		step{bob, "GET", "/agents", "", ""},
+		step{eve, "POST", "/ports", `{"port": {"network_id": "{shared}", "device_id": "{router}"}}`, ""},
 		// Routes
 		step{bob, "GET", "/nonsense", "", ""},
 		step{bob, "DELETE", "/networks", "", ""},
@@ -228,7 +251,9 @@ func TestNetworkProjectsAreApart(t *testing.T) {
 	const absent = "00000000-0000-4000-8000-000000000000"
 	for path, body := range map[string]string{
 		"/networks/{bobs}": `{"network": {"name": "x"}}`, "/subnets/{bobs4}": `{"subnet": {"name": "x"}}`, "/ports/{port}": `{"port": {"name": "x"}}`,
-		"/security-groups/{group}": `{"security_group": {"name": "x"}}`, "/security-group-rules/{rule}": "",
+		"/security-groups/{group}": `{"security_group": {"name": "x"}}`, "/security-group-rules/{rule}": "", "/routers/{router}": `{"router": {"name": "x"}}`,
+		"/floatingips/{floating}":                `{"floatingip": {"description": "x"}}`,
+		"/routers/{router}/add_router_interface": `{"subnet_id": "{bobs4}"}`, "/routers/{router}/add_extraroutes": `{"router": {"routes": []}}`,
 		"/networks/{bobs}/tags": `{"tags": []}`, "/networks/{bobs}/tags/red": "",
 	} {
 		for _, method := range []string{"GET", "PUT", "DELETE"} {
@@ -254,6 +279,12 @@ func TestNetworkProjectsAreApart(t *testing.T) {
 		step{eve, "POST", "/ports", `{"port": {"network_id": "{bobs}"}}`, ""},
 		step{eve, "POST", "/ports", `{"port": {"network_id": "{shared}", "security_groups": ["{group}"]}}`, ""},
 		step{eve, "POST", "/security-group-rules", `{"security_group_rule": {"security_group_id": "{group}", "direction": "ingress"}}`, ""},
+		step{eve, "POST", "/floatingips", `{"floatingip": {"floating_network_id": "{public}", "port_id": "{port}"}}`, ""},
+		step{eve, "POST", "/routers", `{"router": {"external_gateway_info": {"network_id": "{bobs}"}}}`, ""},
+		step{eve, "POST", "/routers", `{"router": {"name": "eves"}}`, "eves"},
+		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"subnet_id": "{bobs4}"}`, ""},
+		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"subnet_id": "{public4}"}`, ""},
+		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"port_id": "{port}"}`, ""},
 	)
 	golden.Assert(t, "testdata/network_apart.golden", c.out.String())
 }
@@ -298,6 +329,8 @@ func TestNetworkLists(t *testing.T) {
 		{eve, "ports", "", ""},
 		{bob, "security-groups", "name=bobs-group", "bobs-group"},
 		{bob, "security-groups", "", "default bobs-group"},
+		{bob, "routers", "", "bobs-router"},
+		{eve, "routers", "", ""},
 	} {
 		answer := c.want(200, request{as: l.as, path: "/network/v2.0/" + l.list + "?" + c.fill(l.query)})
 		if got := strings.Join(names(t, answer, strings.ReplaceAll(l.list, "-", "_")), " "); got != l.want {
@@ -360,7 +393,7 @@ func TestNetworkBulk(t *testing.T) {
 // Tags are added, replaced and taken away.
 func TestNetworkTags(t *testing.T) {
 	c := networkSite(t)
-	for _, path := range []string{"/networks/{bobs}", "/subnets/{bobs4}", "/ports/{port}", "/security-groups/{group}"} {
+	for _, path := range []string{"/networks/{bobs}", "/subnets/{bobs4}", "/ports/{port}", "/security-groups/{group}", "/routers/{router}", "/floatingips/{floating}"} {
 		path = "/network/v2.0" + c.fill(path) + "/tags"
 		for _, st := range []struct {
 			method, path, body string

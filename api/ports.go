@@ -282,6 +282,11 @@ func (r *records) checkDevice(id string) error {
 	}
 	s, err := r.api.Backend.Server(r.ctx(), id)
 	owner := s.ProjectID
+	if errors.Is(err, compute.ErrNotFound) {
+		var router neutron.Router
+		router, err = r.api.Backend.Router(r.ctx(), id)
+		owner = router.ProjectID
+	}
 	switch {
 	case errors.Is(err, compute.ErrNotFound):
 		return nil

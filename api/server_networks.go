@@ -57,7 +57,11 @@ func (a *api) readNames(c *call, i *interfaces) error {
 	for _, g := range groups {
 		i.groups[g.ID] = g
 	}
-	return nil
+	floating, err := a.Backend.FloatingIPs(c.Context())
+	for _, f := range floating {
+		i.floating[f.PortID] = append(i.floating[f.PortID], f)
+	}
+	return err
 }
 
 // serverAddress is an address of a server; the kind and the MAC address are not told in its list of addresses alone.
@@ -273,6 +277,94 @@ func (a *api) groupNamed(c *call, projectID, name string) (string, error) {
 	default:
 		return "", faultf(http.StatusConflict, "Multiple security groups found matching name %s. Use an ID to be more specific.", quoted(name))
 	}
+}
+
+// lastFloatingIPAction is the last microversion in which servers had actions on floating IPs.
+const lastFloatingIPAction microversion = 43
+
+type floatingIPAction struct {
+	Address string `json:"address"`
+	Fixed   string `json:"fixed_address"`
+}
+
+// floatingIPOf finds the floating IP that an action names, if it is the caller's.
+func (a *api) floatingIPOf(c *call, action string) (neutron.FloatingIP, floatingIPAction, error) {
+	var req map[string]floatingIPAction
+	if c.version > lastFloatingIPAction {
+		return neutron.FloatingIP{}, floatingIPAction{}, notFound("The resource could not be found.")
+	}
+	if err := c.decode(&req); err != nil {
+		return neutron.FloatingIP{}, floatingIPAction{}, err
+	}
+	asked := req[action]
+	all, err := a.Backend.FloatingIPs(c.Context())
+	for _, f := range all {
+		if f.Address.String() == asked.Address && c.caller.mine(f.ProjectID) {
+			return f, asked, nil
+		}
+	}
+	if err == nil {
+		err = notFound("floating IP not found")
+	}
+	return neutron.FloatingIP{}, asked, err
+}
+
+func (a *api) addFloatingIP(c *call, s compute.Server) (*answer, error) {
+	f, asked, err := a.floatingIPOf(c, "addFloatingIp")
+	if err != nil {
+		return nil, err
+	}
+	i, err := a.interfaces(c)
+	if err != nil {
+		return nil, err
+	}
+	p, fixed, err := portWith(i.ports[s.ID], asked.Fixed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.Backend.UpdateFloatingIP(c.Context(), f.ID, func(f *neutron.FloatingIP) error {
+		f.PortID, f.Fixed = p.ID, fixed
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	return status(http.StatusAccepted)
+}
+
+// portWith is the port that has an address, or if none is named the first with an IPv4 one.
+func portWith(ports []neutron.Port, address string) (neutron.Port, netip.Addr, error) {
+	for _, p := range ports {
+		for _, ip := range p.FixedIPs {
+			if ip.Address.String() == address || (address == "" && ip.Address.Is4()) {
+				return p, ip.Address, nil
+			}
+		}
+	}
+	if address != "" {
+		return neutron.Port{}, netip.Addr{}, badRequest("Specified fixed address not assigned to instance")
+	}
+	return neutron.Port{}, netip.Addr{}, badRequest("No fixed IPs associated to instance")
+}
+
+func (a *api) removeFloatingIP(c *call, s compute.Server) (*answer, error) {
+	f, asked, err := a.floatingIPOf(c, "removeFloatingIp")
+	if err != nil {
+		return nil, err
+	}
+	i, err := a.interfaces(c)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(i.ports[s.ID], func(p neutron.Port) bool { return p.ID == f.PortID }) {
+		return nil, faultf(http.StatusConflict, "Floating IP %s is not associated with instance %s.", shorten(asked.Address), s.ID)
+	}
+	if _, err := a.Backend.UpdateFloatingIP(c.Context(), f.ID, func(f *neutron.FloatingIP) error {
+		f.PortID, f.Fixed = "", netip.Addr{}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	return status(http.StatusAccepted)
 }
 
 // requestedNetwork is an item of a new server's networks.
