@@ -3,6 +3,7 @@ package compute
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,5 +74,24 @@ func TestDevices(t *testing.T) {
 	}
 	if got := s.RootDevice(); got != "/dev/sda" {
 		t.Errorf("root device %s", got)
+	}
+}
+
+func TestDriveTellsDedicatedCPUs(t *testing.T) {
+	for _, c := range []struct {
+		specs map[string]string
+		want  []int
+	}{
+		{nil, nil},
+		{map[string]string{"hw:numa_nodes": "2"}, nil},
+		{map[string]string{"hw:cpu_policy": "dedicated"}, []int{0, 1, 2, 3}},
+		{map[string]string{"hw:cpu_policy": "dedicated", "hw:numa_nodes": "2"}, []int{0, 1, 2, 3}},
+		{map[string]string{"hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "^0"}, []int{1, 2, 3}},
+	} {
+		s := specServer()
+		s.Flavor.VCPUs, s.Flavor.ExtraSpecs = 4, c.specs
+		if got := driveOf(s, Attached{}, Secrets{}).DedicatedCPUs; !slices.Equal(got, c.want) {
+			t.Errorf("%v: %v, want %v", c.specs, got, c.want)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"compute-agent/configdrive"
+	"compute-agent/internal/cpuset"
 	"compute-agent/network"
 	"compute-agent/network/metadata"
 	"compute-agent/neutron"
@@ -28,12 +29,23 @@ func driveOf(s Server, on Attached, secret Secrets) configdrive.Drive {
 		ID: s.ID, Number: s.Number, Name: s.Name, Hostname: hostname(s), AvailabilityZone: "nova",
 		ProjectID: s.ProjectID, Flavor: s.Flavor.Name, RootDevice: root, Ephemeral: ephemeral, Swap: swap,
 		Metadata: s.Metadata, UserData: s.UserData, AdminPassword: secret.AdminPassword,
-		Interfaces: on.Interfaces, SecurityGroups: on.SecurityGroups,
+		DedicatedCPUs: dedicatedCPUs(s), Interfaces: on.Interfaces, SecurityGroups: on.SecurityGroups,
 	}
 	if s.Keypair != nil {
 		drive.Key = &configdrive.Key{Name: s.Keypair.Name, Type: s.Keypair.Type, PublicKey: s.Keypair.PublicKey}
 	}
 	return drive
+}
+
+// dedicatedCPUs are the vCPUs of a server that have a pCPU for themselves.
+func dedicatedCPUs(s Server) []int {
+	var all cpuset.Set
+	if asks, err := numaRequest(s).Constraints(); err == nil && asks != nil {
+		for i := range asks.Cells {
+			all = all.Union(asks.Cells[i].Dedicated)
+		}
+	}
+	return all.Slice()
 }
 
 // attachedTo reads what a server's guest is told of its interfaces.

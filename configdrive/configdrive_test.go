@@ -32,6 +32,7 @@ var full = Drive{
 	Metadata:         map[string]string{"role": "web", "note": "a\nb"},
 	UserData:         []byte("#!/bin/sh\necho hello\x00\xff\n"),
 	AdminPassword:    "s3cret",
+	DedicatedCPUs:    []int{0, 2, 3},
 	Seed:             []byte("0123456789abcdef"),
 }
 

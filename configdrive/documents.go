@@ -26,6 +26,7 @@ type Drive struct {
 	Metadata         map[string]string
 	UserData         []byte // as the user gave it, decoded; nil for none
 	AdminPassword    string // empty for none
+	DedicatedCPUs    []int  // the vCPUs that have a pCPU for themselves
 	Interfaces       []Interface
 	SecurityGroups   []string // names, of all interfaces
 	// Seed is what the guest feeds its random number generator with; Nova gives 512 bytes. Write
@@ -145,7 +146,8 @@ func (d Drive) metaData(since func(string) bool) metaData {
 		m.Devices = d.devices(since)
 	}
 	if since(victoria) {
-		m.DedicatedCPUs = &[]int{}
+		cpus := append([]int{}, d.DedicatedCPUs...) // never null
+		m.DedicatedCPUs = &cpus
 	}
 	return m
 }
