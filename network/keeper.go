@@ -13,34 +13,69 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Watch tells that links, their limits or addresses of the namespace in which it is called changed: once for what changed since the last time
+// Watch tells that links, their limits or addresses of the namespace in which it is called changed, or that a named namespace went: once for what changed since the last time
 // was received. The channel is closed when ctx ends or nothing can be told any more.
 func (h Host) Watch(ctx context.Context) (<-chan struct{}, error) {
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_TC)
 	if err != nil {
 		return nil, fmt.Errorf("watch links: %w", err)
 	}
+	names, err := h.watchNames()
+	if err != nil {
+		socket.Close()
+		return nil, fmt.Errorf("watch namespaces: %w", err)
+	}
 	events := make(chan struct{}, 1)
-	stop := context.AfterFunc(ctx, socket.Close)
-	go func() {
-		defer close(events)
-		defer func() {
-			if stop() {
-				socket.Close()
-			}
-		}()
+	tell := func() {
+		select {
+		case events <- struct{}{}:
+		default: // one that was not received yet tells it
+		}
+	}
+	ctx, end := context.WithCancel(ctx)
+	context.AfterFunc(ctx, func() {
+		socket.Close()
+		_ = names.Close()
+	})
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		defer end()
 		for {
 			// ENOBUFS is that the kernel had more to tell than it could keep, which is an event too.
 			if _, _, err := socket.Receive(); err != nil && !passing(err) {
 				return
 			}
-			select {
-			case events <- struct{}{}:
-			default: // one that was not received yet tells it
+			tell()
+		}
+	})
+	busy.Go(func() {
+		defer end()
+		for buf := make([]byte, 4096); ; tell() {
+			if _, err := names.Read(buf); err != nil {
+				return
 			}
 		}
+	})
+	go func() {
+		busy.Wait()
+		close(events)
 	}()
 	return events, nil
+}
+
+// watchNames tells of namespaces that lose their names. Of one in which a process runs no link goes with its name, and so the links tell nothing.
+func (h Host) watchNames() (*os.File, error) {
+	if err := os.MkdirAll(h.netns(), 0o755); err != nil {
+		return nil, err
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := unix.InotifyAddWatch(fd, h.netns(), unix.IN_DELETE|unix.IN_MOVED_FROM); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), "inotify"), nil
 }
 
 func passing(err error) bool {

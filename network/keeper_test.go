@@ -3,11 +3,13 @@ package network
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // TestKeeper breaks by hand what was made in a real namespace, one thing after the other: each is repaired.
@@ -78,6 +80,49 @@ func TestKeeper(t *testing.T) {
 	if next != len(breaks) {
 		t.Errorf("only %d of %d breaks were repaired", next, len(breaks))
 	}
+	for range events { // until it is closed, and nobody waits
+	}
+}
+
+// TestKeeperNamespace: a namespace that loses its name while a process is in it has it again, with its devices.
+func TestKeeperNamespace(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	inNamespace(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var repaired []Change
+	keeper := NewKeeper(testHost, func(made []Change, err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		repaired = made
+		cancel()
+	})
+	if err := keeper.Apply(ctx, wantSpaces(t, 0, twoSpaces()[:1])); err != nil {
+		t.Fatal(err)
+	}
+	events, err := testHost.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inUse, err := os.Open(testHost.space(dhcpSpace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = inUse.Close() }()
+	if err := unix.Unmount(testHost.space(dhcpSpace), unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(testHost.space(dhcpSpace)); err != nil {
+		t.Fatal(err)
+	}
+	if err := keeper.Run(ctx, events); !errors.Is(err, context.Canceled) && err != nil {
+		t.Error(err)
+	}
+	if len(repaired) == 0 || repaired[0].Op != OpRemove || int(keeper.Repairs()) != len(repaired) {
+		t.Errorf("%d repairs: %v", keeper.Repairs(), repaired)
+	}
+	has(t, inside(t, dhcpSpace, "addr show"), "10.0.0.2/24")
 	for range events { // until it is closed, and nobody waits
 	}
 }

@@ -18,6 +18,8 @@ var ErrInvalid = errors.New("invalid DHCP server")
 type Place struct {
 	Dir  string // the server's own
 	User string // that dnsmasq becomes
+	// Device is the kernel's number of the server's device: a dnsmasq is bound to that, and not to its name.
+	Device int
 }
 
 // Files are those of one dnsmasq. It starts anew with another Conf; the rest it reads again when it is told to.
@@ -97,6 +99,7 @@ func (s *Server) conf(at Place, subnets []Subnet, hosts []Host) string {
 	for _, word := range []string{"no-hosts", "no-resolv", "bind-interfaces", "dhcp-authoritative", "dhcp-ignore-names", "quiet-dhcp", "quiet-dhcp6", "quiet-ra"} {
 		t.line("%s", word)
 	}
+	t.line("# number %d", at.Device)
 	t.line("interface=%s", s.Device)
 	t.line("except-interface=lo")
 	t.line("dhcp-ignore=tag:!known")

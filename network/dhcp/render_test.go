@@ -13,7 +13,7 @@ import (
 	"compute-agent/internal/golden"
 )
 
-var at = Place{Dir: "/var/lib/compute-agent/dhcp/" + netA, User: "dnsmasq"}
+var at = Place{Dir: "/var/lib/compute-agent/dhcp/" + netA, User: "dnsmasq", Device: 7}
 
 func (f *Files) text() string {
 	return fmt.Sprintf("-- %s --\n%s-- hosts --\n%s-- options --\n%s-- names --\n%s", f.confName(), f.Conf, f.Hosts, f.Options, f.Names)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -55,6 +56,7 @@ type Supervisor struct {
 // instance is one network's server.
 type instance struct {
 	want     Server
+	conf     string   // the path of its configuration
 	process  *process // nil when none runs
 	wanted   bool
 	fresh    bool // the process is known to have read the files that are there
@@ -210,7 +212,9 @@ func (s *Supervisor) adopt(ctx context.Context, want []Server) error {
 
 func (s *Supervisor) proc() string { return cmp.Or(s.opt.Host.Proc, "/proc") }
 
-func (s *Supervisor) place(id string) Place { return Place{filepath.Join(s.opt.Dir, id), s.opt.User} }
+func (s *Supervisor) place(id string) Place {
+	return Place{Dir: filepath.Join(s.opt.Dir, id), User: s.opt.User}
+}
 
 // watch has the server started again when it ends.
 func (s *Supervisor) watch(id string, i *instance, p *process) {
@@ -286,6 +290,11 @@ func (s *Supervisor) stop(ctx context.Context, i *instance) error {
 // serve makes one server what is wanted. What is invalid in it is told after the rest was done.
 func (s *Supervisor) serve(ctx context.Context, w Server) error {
 	at := s.place(w.Network)
+	namespace, device, err := s.look(w)
+	if err != nil {
+		return err
+	}
+	at.Device = device
 	files, invalid := Render(at, w)
 	if files.Conf == "" {
 		return invalid
@@ -295,11 +304,11 @@ func (s *Supervisor) serve(ctx context.Context, w Server) error {
 		i = &instance{}
 		s.servers[w.Network] = i
 	}
-	i.want, i.wanted = w, true
-	return errors.Join(invalid, s.update(ctx, i, at, files))
+	i.want, i.wanted, i.conf = w, true, filepath.Join(at.Dir, files.confName())
+	return errors.Join(invalid, s.update(ctx, i, at, files, namespace))
 }
 
-func (s *Supervisor) update(ctx context.Context, i *instance, at Place, files Files) error {
+func (s *Supervisor) update(ctx context.Context, i *instance, at Place, files Files, namespace inode) error {
 	before, err := readFiles(at.Dir)
 	if err != nil {
 		return err
@@ -309,7 +318,7 @@ func (s *Supervisor) update(ctx context.Context, i *instance, at Place, files Fi
 		return err
 	}
 	kept, stale := prune(leases, before.Hosts, files.Hosts)
-	if stale || i.process == nil || i.process.conf != filepath.Join(at.Dir, files.confName()) || !s.within(i.process, i.want.Namespace) {
+	if stale || i.process == nil || i.process.conf != i.conf || !s.within(i.process, namespace) {
 		if err := s.stop(ctx, i); err != nil {
 			return err
 		}
@@ -338,19 +347,26 @@ func (s *Supervisor) update(ctx context.Context, i *instance, at Place, files Fi
 	return nil
 }
 
-// within says whether a process is in the namespace that has the name now.
-func (s *Supervisor) within(p *process, namespace string) bool {
-	is, err := inodeOf(filepath.Join(s.proc(), strconv.Itoa(p.pid), "ns/net"))
-	if err != nil {
-		return false
-	}
-	var want inode
-	err = s.opt.Host.InNamespace(namespace, func() error {
-		var err error
-		want, err = inodeOf(filepath.Join(s.proc(), "thread-self/ns/net"))
-		return err
+// look finds the namespace that has the name now, and the number of the device in it.
+func (s *Supervisor) look(w Server) (namespace inode, device int, err error) {
+	err = s.opt.Host.InNamespace(w.Namespace, func() (err error) {
+		if namespace, err = inodeOf(filepath.Join(s.proc(), "thread-self/ns/net")); err != nil {
+			return err
+		}
+		link, err := net.InterfaceByName(w.Device)
+		if err != nil {
+			return fmt.Errorf("device %.40q in %s: %w", w.Device, w.Namespace, err)
+		}
+		device = link.Index
+		return nil
 	})
-	return err == nil && is == want
+	return namespace, device, err
+}
+
+// within says whether a process is in the namespace.
+func (s *Supervisor) within(p *process, namespace inode) bool {
+	is, err := inodeOf(filepath.Join(s.proc(), strconv.Itoa(p.pid), "ns/net"))
+	return err == nil && is == namespace
 }
 
 const startWithin = 30 * time.Second
@@ -368,19 +384,16 @@ func (s *Supervisor) start(ctx context.Context, id string, i *instance) error {
 }
 
 func (s *Supervisor) launch(ctx context.Context, id string, i *instance) error {
-	at := s.place(id)
-	files, _ := Render(at, i.want)
 	limited, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
 	err := s.opt.Host.InNamespace(i.want.Namespace, func() error {
-		conf := filepath.Join(at.Dir, files.confName())
-		_, err := s.opt.Run.Run(limited, command.Cmd{Name: program, Args: []string{confArgument + conf}})
+		_, err := s.opt.Run.Run(limited, command.Cmd{Name: program, Args: []string{confArgument + i.conf}})
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	running, err := find(s.proc(), at.Dir, s.uid)
+	running, err := find(s.proc(), s.place(id).Dir, s.uid)
 	if err != nil {
 		return err
 	}

@@ -311,6 +311,21 @@ func TestNamespaceMadeAnew(t *testing.T) {
 	l.gets4(1, "10.0.0.11")
 }
 
+// TestDeviceMadeAnew: a server is started anew when its device is another under the same name.
+func TestDeviceMadeAnew(t *testing.T) {
+	l := newLab(t, both...)
+	s := l.supervisor()
+	l.apply(s, server())
+	l.inside(space, "ip", "link", "del", "ns-server")
+	if err := s.Apply(t.Context(), []Server{server()}); err == nil || !strings.Contains(err.Error(), `device "ns-server" in `+space) {
+		t.Errorf("it says %v", err)
+	}
+	l.plug(both...)
+	l.apply(s, server())
+	l.gets4(1, "10.0.0.11")
+	l.gets6(1, "2001:db8:1::11")
+}
+
 // TestCannotStart: a port that is taken is told with the network and dnsmasq's own words, and when it is free again the server runs.
 func TestCannotStart(t *testing.T) {
 	l := newLab(t, both...)
