@@ -49,6 +49,12 @@ func Read(ctx context.Context, os OS, want State) (State, error) {
 			out.Switched[name] = p
 		}
 	}
+	out.Functions = map[string]Function{}
+	for pci, f := range all.Functions {
+		if _, wanted := want.Functions[pci]; wanted || f.Owned {
+			out.Functions[pci] = f
+		}
+	}
 	return out, nil
 }
 

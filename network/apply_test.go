@@ -106,6 +106,14 @@ func TestApply(t *testing.T) {
 				{ID: tri, MAC: mac(3), VIF: VIFVHostUser, Socket: "/run/vhost/3"},
 			}},
 		}},
+		{"functions", []step{
+			{nil, []Port{{ID: one, MAC: mac(1), VIF: VIFHardware, VNIC: VNICDirect, PCI: "0000:81:00.1", VLAN: 7}}},
+			{nil, []Port{
+				{ID: one, MAC: mac(1), VIF: VIFHardware, VNIC: VNICDirect, PCI: "0000:81:00.1", Trusted: true},
+				{ID: two, MAC: mac(2), VIF: VIFHardware, VNIC: VNICMacvtap, PCI: "0000:81:00.2", NoSpoofCheck: true},
+			}},
+			{nil, []Port{{ID: two, MAC: mac(2), VIF: VIFHardware, VNIC: VNICMacvtap, PCI: "0000:81:00.2", NoSpoofCheck: true}}},
+		}},
 		{"limits", []step{
 			{[]Network{{ID: netD, Type: Local}}, []Port{
 				limited(tap(one, netD, 1), QoS{ToGuest: Rate{Kbit: 1000, BurstKbit: 100}, FromGuest: Rate{Kbit: 500}, SetDSCP: true, DSCP: 46}),
@@ -285,6 +293,11 @@ func TestApplyGoesOnAround(t *testing.T) {
 
 // lacks says what of the wanted links is not so.
 func lacks(have, want State) string {
+	for pci, w := range want.Functions {
+		if got := have.Functions[pci]; !got.Owned || got.FunctionSettings != w.FunctionSettings {
+			return fmt.Sprintf("function is %s, not %s", got, w)
+		}
+	}
 	for name, w := range want.Switched {
 		if got := have.Switched[name]; got != w {
 			return fmt.Sprintf("switched is %s, not %s", got, w)

@@ -26,6 +26,8 @@ const (
 	OpHub          Op = "hub"               // is Link, a bridge
 	OpSwitchIn     Op = "into Open vSwitch" // Link as Port
 	OpSwitchOut    Op = "out of Open vSwitch"
+	OpFunction     Op = "virtual function" // Link is as Function
+	OpFunctionBack Op = "virtual function as it was"
 	OpIPv6Off      Op = "ipv6 off"       // of Link is New.IPv6Off
 	OpARPFilter    Op = "arp filter"     // of Link is New.ARPFilter
 	OpToGuest      Op = "limit to guest" // of Link is that of New.QoS, as are the next two
@@ -49,17 +51,18 @@ const (
 type Change struct {
 	Op Op
 	// Space is the namespace; then Link is a device in it, or empty for the namespace itself.
-	Space   string
-	Forward bool
-	Link    string
-	To      string // another link
-	New     Link
-	Address netip.Prefix
-	Route   Route
-	Peer    netip.Addr
-	Port    SwitchPort
-	VLAN    int
-	Native  bool // frames of VLAN have no tag
+	Space    string
+	Forward  bool
+	Link     string
+	To       string // another link
+	New      Link
+	Address  netip.Prefix
+	Route    Route
+	Peer     netip.Addr
+	Port     SwitchPort
+	Function Function
+	VLAN     int
+	Native   bool // frames of VLAN have no tag
 }
 
 // String says the change in words.
@@ -104,6 +107,10 @@ func (c Change) value() string {
 		return strconv.Itoa(c.VLAN)
 	case OpSwitchIn, OpSwitchOut:
 		return "[" + c.Port.String() + "]"
+	case OpFunction:
+		return c.Function.FunctionSettings.String()
+	case OpFunctionBack:
+		return c.Function.Before.String()
 	case OpIPv6Off:
 		return strconv.FormatBool(c.New.IPv6Off)
 	case OpARPFilter:
@@ -180,6 +187,9 @@ func (s State) do(c Change) {
 		}
 	case OpRemove, opRemoveUnmade:
 		s.remove(c.Link)
+		return
+	case OpFunction, OpFunctionBack:
+		s.doFunction(c)
 		return
 	case OpSwitchIn:
 		s.Switched[c.Link] = c.Port

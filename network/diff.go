@@ -50,11 +50,12 @@ func Diff(have, want State) ([]Change, error) {
 	d.drop(want)
 	d.dropSwitched(want)
 	d.unplug()
+	d.giveBack(want)
 	d.release()
 	d.remove()
 	d.removeSpaces()
 	d.makeSpaces()
-	d.make()
+	d.make(want)
 	d.furnish()
 	for _, name := range want.names() {
 		if w, ok := d.want[name]; ok && w.Mark.Uplink != "" {

@@ -41,7 +41,14 @@ func (f *fakeOS) Do(_ context.Context, c Change) error {
 	if err := f.refuse(c); err != nil {
 		return err
 	}
-	if c.Op == OpSwitchIn || c.Op == OpSwitchOut {
+	if c.Op == OpFunction {
+		if err := f.step(); err != nil { // it is written down what it was
+			is := f.state.Functions[c.Link].FunctionSettings
+			f.state.do(Change{Op: OpFunction, Link: c.Link, Function: Function{FunctionSettings: is}})
+			return err
+		}
+	}
+	if c.Op == OpSwitchIn || c.Op == OpSwitchOut || c.Op == OpFunction || c.Op == OpFunctionBack {
 		f.state.do(c)
 		return nil
 	}
@@ -93,6 +100,9 @@ func (f *fakeOS) refuse(c Change) error {
 	}
 	if c.Op == OpSwitchIn || c.Op == OpSwitchOut {
 		return f.refuseSwitched(c)
+	}
+	if c.Op == OpFunction || c.Op == OpFunctionBack {
+		return nil
 	}
 	l, there := f.state.Links[c.Link]
 	to, toThere := f.state.Links[c.To]
@@ -194,7 +204,7 @@ func (f *fakeOS) effects(c Change) {
 // newHost is a fake host with two interfaces, a bridge of somebody else's, and a guest's tap that somebody made.
 func newHost(t testing.TB) *fakeOS {
 	p := netip.MustParsePrefix
-	f := &fakeOS{t: t, steps: -1, state: State{Links: map[string]Link{}, Switched: map[string]SwitchPort{}, Spaces: map[string]Space{}}}
+	f := &fakeOS{t: t, steps: -1, state: State{Links: map[string]Link{}, Switched: map[string]SwitchPort{}, Functions: map[string]Function{}, Spaces: map[string]Space{}}}
 	for _, l := range []Link{
 		{
 			Name: "eth0", Up: true, MTU: 9000, MAC: "52:54:00:00:00:01",
@@ -210,6 +220,9 @@ func newHost(t testing.TB) *fakeOS {
 		{Name: "tapguest0000-0", Shape: Shape{Kind: KindTap}, Up: true, MTU: 1500, Master: "br-other"},
 	} {
 		f.state.Links[l.Name] = l
+	}
+	for _, pci := range []string{"0000:81:00.1", "0000:81:00.2"} {
+		f.state.Functions[pci] = Function{PCI: pci, FunctionSettings: FunctionSettings{MAC: "00:00:00:00:00:00", SpoofCheck: true}}
 	}
 	f.precious = append(f.precious, f.state.Links["eth0"].Addresses...)
 	return f

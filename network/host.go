@@ -28,6 +28,8 @@ type Host struct {
 	// Open vSwitch.
 	Run    command.Runner
 	Switch string
+	// Sys is where virtual functions are found (/sys), and State where it is written what they were (/run/compute-agent).
+	Sys, State string
 }
 
 // attempts are how often a list is read that changes meanwhile.
@@ -48,6 +50,9 @@ func (h Host) Links(ctx context.Context) (State, error) {
 	out, links, err := h.links()
 	if err == nil {
 		err = h.readSpaces(ctx, out, links)
+	}
+	if err == nil {
+		err = h.readFunctions(&out)
 	}
 	if err != nil {
 		return State{}, err

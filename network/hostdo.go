@@ -16,6 +16,9 @@ import (
 
 // Do makes one change in the namespace.
 func (h Host) Do(ctx context.Context, c Change) error {
+	if c.Op == OpFunction || c.Op == OpFunctionBack {
+		return h.changeFunction(c)
+	}
 	if c.Op == OpSwitchIn || c.Op == OpSwitchOut {
 		return h.changeSwitch(ctx, c)
 	}

@@ -25,11 +25,12 @@ func (h Host) filterVLANs(link netlink.Link) error {
 	if err := os.WriteFile(h.bridgeConf(seesTags), []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("iptables sees tagged frames: %w", err)
 	}
-	if err := netlink.BridgeSetVlanDefaultPVID(link, 0); err != nil {
-		return fmt.Errorf("vlan filtering: %w", err)
-	}
-	if err := netlink.BridgeSetVlanFiltering(link, true); err != nil {
-		return fmt.Errorf("vlan filtering: %w", err)
+	for _, option := range []map[int][]byte{
+		{nl.IFLA_BR_VLAN_DEFAULT_PVID: nl.Uint16Attr(0)}, {nl.IFLA_BR_VLAN_FILTERING: nl.Uint8Attr(1)},
+	} {
+		if err := tellBridge(link, option); err != nil {
+			return fmt.Errorf("vlan filtering: %w", err)
+		}
 	}
 	// A kernel that knows no VLANs in bridges may say nothing.
 	now, err := netlink.LinkByIndex(link.Attrs().Index)

@@ -3,7 +3,7 @@ package network
 import "slices"
 
 // make adds what is missing and makes all that is wanted what it should be, from the lowest to the highest.
-func (d *differ) make() {
+func (d *differ) make(want State) {
 	for _, w := range ordered(d.want) {
 		if _, there := d.now.Links[w.Name]; !there {
 			if !w.owned() {
@@ -17,6 +17,7 @@ func (d *differ) make() {
 		d.plug(w)
 	}
 	d.switchIn()
+	d.setFunctions(want)
 	for _, w := range ordered(d.want) {
 		d.limit(w)
 	}

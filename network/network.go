@@ -77,6 +77,11 @@ type Port struct {
 	Server string
 	// Socket is vhost-user's, of which QEMU is the server.
 	Socket string
+	// PCI is the address of the device that the guest gets, such as 0000:81:00.1. VLAN is the tag that its frames have on the wire; 0
+	// for none. It may change its MAC if it is Trusted, and send from others if there is NoSpoofCheck.
+	PCI                   string
+	VLAN                  int
+	Trusted, NoSpoofCheck bool
 	// QoS limits a port with a tap.
 	QoS QoS
 	// Queues of a tap; more than one make a multi-queue device.
@@ -92,6 +97,9 @@ type VNIC string
 const (
 	VNICNormal  VNIC = "normal"
 	VNICMacvtap VNIC = "macvtap"
+	// VNICDirect is a virtual function, VNICPhysical a whole interface of the host.
+	VNICDirect   VNIC = "direct"
+	VNICPhysical VNIC = "direct-physical"
 )
 
 // VIF is a binding:vif_type of Neutron.
@@ -109,6 +117,10 @@ const (
 	VIFOVS VIF = "ovs"
 	// VIFVHostUser is a port of Open vSwitch with DPDK that speaks to QEMU through a socket, and no link of the kernel's.
 	VIFVHostUser VIF = "vhostuser"
+	// VIFHardware is a virtual function of an interface of the host, with VNIC direct, or macvtap above it, which libvirt makes.
+	VIFHardware VIF = "hw_veb"
+	// VIFPhysical is a whole interface, which its guest gets as it is: there is nothing that the host could say of it.
+	VIFPhysical VIF = "hostdev_physical"
 	// VIFUnbound and VIFBindingFailed are ports that Neutron has no place for on this host.
 	VIFUnbound       VIF = "unbound"
 	VIFBindingFailed VIF = "binding_failed"

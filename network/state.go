@@ -16,6 +16,8 @@ type State struct {
 	// Switched are the ports of Open vSwitch's bridges, by their device. SwitchErr says why they cannot be read.
 	Switched  map[string]SwitchPort
 	SwitchErr error
+	// Functions are virtual functions of network interfaces, by their PCI addresses.
+	Functions map[string]Function
 }
 
 // Kind is what a link is, as the kernel calls it.
@@ -171,6 +173,9 @@ func (s State) String() string {
 	for _, name := range slices.Sorted(maps.Keys(s.Switched)) {
 		fmt.Fprintf(&b, "switched %s\n", s.Switched[name])
 	}
+	for _, pci := range slices.Sorted(maps.Keys(s.Functions)) {
+		fmt.Fprintf(&b, "function %s\n", s.Functions[pci])
+	}
 	return b.String()
 }
 
@@ -251,7 +256,9 @@ const mainTable = 254
 
 func (s State) clone() State {
 	out := State{Links: cloneLinks(s.Links), Spaces: maps.Clone(s.Spaces), Switched: map[string]SwitchPort{}, SwitchErr: s.SwitchErr}
+	out.Functions = map[string]Function{}
 	maps.Copy(out.Switched, s.Switched)
+	maps.Copy(out.Functions, s.Functions)
 	for name, space := range out.Spaces {
 		space.Links = cloneLinks(space.Links)
 		out.Spaces[name] = space

@@ -169,7 +169,10 @@ func (p *Port) validate() error {
 	if p.QoS != (QoS{}) && (p.VIF == VIFMacvtap || p.VIF == VIFVHostUser) {
 		return fmt.Errorf("qos: vif type %s has none", p.VIF)
 	}
-	return p.validateSwitch()
+	if err := p.validateSwitch(); err != nil {
+		return err
+	}
+	return p.validateFunction()
 }
 
 func (p *Port) validateBinding() error {
@@ -178,10 +181,16 @@ func (p *Port) validateBinding() error {
 	case VIFBridge, VIFTap, VIFOVS, VIFVHostUser:
 	case VIFMacvtap:
 		vnic = VNICMacvtap
+	case VIFHardware:
+		if vnic = VNICDirect; p.VNIC == VNICMacvtap {
+			vnic = VNICMacvtap
+		}
+	case VIFPhysical:
+		vnic = VNICPhysical
 	case VIFUnbound, VIFBindingFailed:
 		return fmt.Errorf("vif type: %s: Neutron has not bound the port to this host", p.VIF)
 	default:
-		return fmt.Errorf("vif type: %.40q is not bridge, tap, macvtap, ovs or vhostuser", p.VIF)
+		return fmt.Errorf("vif type: %.40q is not bridge, tap, macvtap, ovs, vhostuser, hw_veb or hostdev_physical", p.VIF)
 	}
 	if got := p.VNIC; got != vnic && (got != "" || vnic != VNICNormal) {
 		return fmt.Errorf("vnic type: %.40q: vif type %s needs %s", got, p.VIF, vnic)

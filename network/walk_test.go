@@ -50,6 +50,9 @@ func drawWanted(t *rapid.T, types []Type) ([]Network, []Port) {
 	}
 	networks, ports := drawPorts(t, networks)
 	ports = append(ports, drawSwitched(t)...)
+	if slices.Contains(types, VLAN) {
+		ports = append(ports, drawFunctions(t)...)
+	}
 	drawQoS(t, ports, slices.Contains(types, VLAN))
 	return networks, ports
 }
@@ -153,11 +156,24 @@ func drawSwitched(t *rapid.T) []Port {
 	return ports
 }
 
+// drawFunctions draws ports that are virtual functions.
+func drawFunctions(t *rapid.T) []Port {
+	var ports []Port
+	for i := range rapid.IntRange(0, 2).Draw(t, "functions") {
+		ports = append(ports, Port{
+			ID: fmt.Sprintf("%d-port-in-hardware", i), MAC: mac(byte(rapid.IntRange(90, 91).Draw(t, "mac"))), VIF: VIFHardware, VNIC: VNICDirect,
+			PCI: fmt.Sprintf("0000:81:00.%d", i+1), VLAN: rapid.IntRange(0, 2).Draw(t, "vlan"), Trusted: rapid.Bool().Draw(t, "trusted"),
+			NoSpoofCheck: rapid.Bool().Draw(t, "no spoof check"),
+		})
+	}
+	return ports
+}
+
 // drawQoS limits some ports. Not every kernel that has no VLANs has policing.
 func drawQoS(t *rapid.T, ports []Port, police bool) {
 	for i := range ports {
 		p := &ports[i]
-		if p.VIF == VIFMacvtap || p.VIF == VIFVHostUser || rapid.Bool().Draw(t, "unlimited") {
+		if p.VIF == VIFMacvtap || p.VIF == VIFVHostUser || p.VIF == VIFHardware || rapid.Bool().Draw(t, "unlimited") {
 			continue
 		}
 		p.QoS.ToGuest = Rate{Kbit: rapid.SampledFrom([]int{0, 100, 20_000_000}).Draw(t, "to guest")}
@@ -220,6 +236,11 @@ func walk(t *rapid.T, host OS, kill func(after int) OS, types []Type) (steps, ch
 		for name, p := range all.Switched {
 			if _, wanted := want.Switched[name]; p.Owned && !wanted {
 				t.Fatalf("%s is left", p)
+			}
+		}
+		for pci, f := range all.Functions {
+			if _, wanted := want.Functions[pci]; f.Owned && !wanted {
+				t.Fatalf("%s is left", f)
 			}
 		}
 		if again, err := apply(t.Context(), host, want); err != nil || len(again) > 0 {

@@ -15,23 +15,25 @@ var ErrInvalid = errors.New("invalid network")
 
 // plan is a State in the making.
 type plan struct {
-	links    map[string]Link
-	switched map[string]SwitchPort
-	spaces   map[string]Space
-	makers   map[string]string // what wants the link, by its name
-	networks map[string]*Network
-	flat     map[string]string // flat networks, by their physical interface
-	shared   map[string]string // the first network of each filtering bridge, by its physical interface
-	tags     map[string]string // what wants a VLAN or VNI, by its place and number
-	macvtaps map[string]bool   // IDs of networks with macvtaps instead of a bridge
-	errs     []error
+	links     map[string]Link
+	switched  map[string]SwitchPort
+	functions map[string]Function
+	pci       map[string]string // ports, by the PCI address of their device
+	spaces    map[string]Space
+	makers    map[string]string // what wants the link, by its name
+	networks  map[string]*Network
+	flat      map[string]string // flat networks, by their physical interface
+	shared    map[string]string // the first network of each filtering bridge, by its physical interface
+	tags      map[string]string // what wants a VLAN or VNI, by its place and number
+	macvtaps  map[string]bool   // IDs of networks with macvtaps instead of a bridge
+	errs      []error
 }
 
 // Wanted are the links that the networks, ports and namespaces of a host need, and the namespaces. Everything that is wrong with them is in the error; the
 // State is then what the rest needs, and to apply it takes away what the wrong ones had. The order of the arguments means nothing.
 func Wanted(networks []Network, ports []Port, namespaces ...Namespace) (State, error) {
 	p := &plan{
-		spaces: map[string]Space{}, switched: map[string]SwitchPort{}, links: map[string]Link{}, makers: map[string]string{}, networks: map[string]*Network{},
+		spaces: map[string]Space{}, switched: map[string]SwitchPort{}, functions: map[string]Function{}, pci: map[string]string{}, links: map[string]Link{}, makers: map[string]string{}, networks: map[string]*Network{},
 		flat: map[string]string{}, shared: map[string]string{}, tags: map[string]string{}, macvtaps: map[string]bool{},
 	}
 	networks, ports = slices.Clone(networks), slices.Clone(ports)
@@ -57,7 +59,7 @@ func Wanted(networks []Network, ports []Port, namespaces ...Namespace) (State, e
 	for _, n := range slices.SortedStableFunc(slices.Values(namespaces), func(a, b Namespace) int { return cmp.Compare(a.Name, b.Name) }) {
 		p.try("namespace "+shown(n.Name), p.namespace(&n))
 	}
-	return State{Links: p.links, Spaces: p.spaces, Switched: p.switched}, errors.Join(p.errs...)
+	return State{Links: p.links, Spaces: p.spaces, Switched: p.switched, Functions: p.functions}, errors.Join(p.errs...)
 }
 
 func shown(id string) string {
@@ -291,8 +293,11 @@ func (p *plan) port(port *Port) error {
 	if err := port.validate(); err != nil {
 		return err
 	}
-	if port.VIF == VIFOVS || port.VIF == VIFVHostUser {
+	switch port.VIF {
+	case VIFOVS, VIFVHostUser:
 		return p.switchPort(port)
+	case VIFHardware, VIFPhysical:
+		return p.function(port)
 	}
 	n := p.networks[port.Network]
 	if n == nil && (port.Network != "" || port.VIF != VIFTap) {

@@ -31,6 +31,8 @@ func TestWanted(t *testing.T) {
 		{ID: tri, MAC: mac(3), VIF: VIFTap},
 		{ID: "x", Network: "g", MAC: mac(4), VNIC: VNICMacvtap, VIF: VIFMacvtap, Mode: "private"},
 		{ID: "ovs", MAC: mac(7), VIF: VIFOVS, Server: "server", Queues: 2}, {ID: "hybrid", MAC: mac(8), VIF: VIFOVS, Hybrid: true, Bridge: "br-ex", MTU: 1450},
+		{ID: "vf", MAC: mac(10), VIF: VIFHardware, VNIC: VNICDirect, PCI: "0000:81:00.1", VLAN: 5, Trusted: true, NoSpoofCheck: true},
+		{ID: "pf", MAC: mac(11), VIF: VIFPhysical, VNIC: VNICPhysical, PCI: "0000:81:01.0"},
 		{ID: "vhost", MAC: mac(9), VIF: VIFVHostUser, Socket: "/run/vhost/9", MTU: 9000},
 		{ID: "tagged", Network: "h", MAC: mac(5), VIF: VIFTap, QoS: QoS{
 			ToGuest: Rate{Kbit: 1000}, FromGuest: Rate{Kbit: 20, BurstKbit: 5}, SetDSCP: true,
@@ -52,6 +54,11 @@ func TestWantedRefuses(t *testing.T) {
 	tap := Port{ID: one, Network: netA, MAC: mac(1), VIF: VIFTap}
 	with := func(n Network, change func(*Network)) []Network { change(&n); return []Network{n} }
 	port := func(change func(*Port)) []Port { p := tap; change(&p); return []Port{p} }
+	vf := func(change func(*Port)) []Port {
+		p := Port{ID: one, MAC: mac(1), VIF: VIFHardware, VNIC: VNICDirect, PCI: "0000:81:00.1"}
+		change(&p)
+		return []Port{p}
+	}
 	flats := []Network{flat}
 	for _, c := range []struct {
 		networks []Network
@@ -114,8 +121,17 @@ func TestWantedRefuses(t *testing.T) {
 		{flats, port(func(p *Port) { p.VIF, p.Network = VIFBridge, "" }), `network: "" is none of the host's`},
 		{flats, port(func(p *Port) { p.VIF = VIFUnbound }), `vif type: unbound: Neutron has not bound the port`},
 		{flats, port(func(p *Port) { p.VIF = VIFBindingFailed }), `vif type: binding_failed: Neutron has not bound the port`},
-		{flats, port(func(p *Port) { p.VIF = "ivs" }), `vif type: "ivs" is not bridge, tap, macvtap, ovs or vhostuser`},
+		{flats, port(func(p *Port) { p.VIF = "ivs" }), `vif type: "ivs" is not bridge, tap, macvtap, ovs, vhostuser, hw_veb or hostdev_physical`},
 		{flats, port(func(p *Port) { p.VIF = VIFOVS }), `network: vif type ovs is in Open vSwitch's`},
+		{flats, port(func(p *Port) { p.VLAN = 5 }), `pci, vlan, trusted, spoof check: vif type tap has none`},
+		{nil, vf(func(p *Port) { p.PCI = "0000:81:00" }), `pci: "0000:81:00" is no address like 0000:81:00.1`},
+		{nil, vf(func(p *Port) { p.PCI = "0000:81:00.1/../x" }), `is no address like`},
+		{nil, vf(func(p *Port) { p.VLAN = 4095 }), `vlan: 4095 is not from 0 to 4094`},
+		{nil, vf(func(p *Port) { p.VNIC = VNICNormal }), `vnic type: "normal": vif type hw_veb needs direct`},
+		{nil, vf(func(p *Port) { p.Network = netA }), `network: vif type hw_veb is on its interface's`},
+		{nil, vf(func(p *Port) { p.QoS.SetDSCP = true }), `qos: vif type hw_veb has none`},
+		{nil, vf(func(p *Port) { p.VIF, p.VNIC, p.VLAN = VIFPhysical, VNICPhysical, 5 }), `nobody can say them of a whole interface`},
+		{nil, append(vf(func(p *Port) { p.ID = two }), vf(func(*Port) {})...), `pci: 0000:81:00.1 is that of port ` + one},
 		{flats, port(func(p *Port) { p.Hybrid = true }), `hybrid, bridge, server: vif type tap has none`},
 		{flats, port(func(p *Port) { p.Socket = "/x" }), `socket: vif type tap has none`},
 		{nil, port(func(p *Port) { p.VIF, p.Network, p.Bridge = VIFOVS, "", "--br"+"0123456789abc" }), `bridge: "--br0123456789abc" is no name`},

@@ -28,6 +28,7 @@ var groups = []group{
 	{name: "host", profile: "seed", limit: 20 * time.Minute, attempts: 1},
 	{name: "placement", profile: "seed", limit: 30 * time.Minute, attempts: 1},
 	{name: "threads", profile: "ht", limit: 20 * time.Minute, attempts: 1},
+	{name: "network", profile: "seed", limit: 15 * time.Minute, attempts: 1},
 	{name: "nested", profile: "seed", limit: 10 * time.Minute, attempts: 2},
 }
 
