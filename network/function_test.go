@@ -54,7 +54,9 @@ func TestHostFunctions(t *testing.T) {
 	inNamespace(t)
 	h := testHost
 	h.Sys, h.State = pciTree(t, "up0"), t.TempDir()
-	vf := func(id, pci string) Port { return Port{ID: id, MAC: mac(1), VIF: VIFHardware, VNIC: VNICDirect, PCI: pci} }
+	vf := func(id, pci string) Port {
+		return Port{ID: id, MAC: mac(1), VIF: VIFHardware, VNIC: VNICDirect, PCI: pci}
+	}
 	want := mustWant(t, []Network{{ID: netA, Type: Local}}, []Port{vf(one, "0000:84:00.1"), vf(two, "0000:81:00.1")})
 	err := Apply(t.Context(), h, want)
 	for _, says := range []string{"virtual function 0000:84:00.1: no such interface that has it", "virtual function 0000:81:00.1: no such interface"} {

@@ -34,8 +34,7 @@ func ip(source net.HardwareAddr, from, to byte, port uint16) []byte {
 		sum += uint32(binary.BigEndian.Uint16(header[i:]))
 	}
 	binary.BigEndian.PutUint16(header[10:], ^uint16(sum>>16+sum&0xffff))
-	f := slices.Concat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, source, []byte{0x08, 0x00}, header, udp)
-	return append(f, make([]byte, 20)...)
+	return slices.Concat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, source, []byte{0x08, 0x00}, header, udp)
 }
 
 // TestFirewall filters in a filtering bridge what comes from the wire with a tag, and what a guest sends. Both VLANs have the same
