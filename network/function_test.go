@@ -2,11 +2,15 @@ package network
 
 import (
 	"errors"
+	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
 
 // pciTree writes what sysfs has of interfaces with virtual functions: two of nic0, one of a nic that stands for others too, and one of
@@ -86,5 +90,48 @@ func TestHostFunctions(t *testing.T) {
 	have, err = h.Links(t.Context())
 	if f := have.Functions["0000:81:00.2"]; err != nil || f.Before != (FunctionSettings{MAC: noMAC, SpoofCheck: true}) {
 		t.Errorf("of what cannot be read it makes %s, %v", f, err)
+	}
+}
+
+// TestSetFunction: what differs is set and nothing else, and what a driver cannot set is named. No kernel here has an interface with
+// virtual functions: the calls are recorded.
+func TestSetFunction(t *testing.T) {
+	nic := &netlink.Dummy{}
+	is := toSettings(netlink.VfInfo{ID: 3, Mac: make(net.HardwareAddr, 6), Vlan: 7, Spoofchk: true, Trust: 1<<32 - 1})
+	if is != (FunctionSettings{MAC: noMAC, VLAN: 7, SpoofCheck: true}) {
+		t.Errorf("it is read as %s", is)
+	}
+	for _, c := range []struct {
+		change func(*FunctionSettings)
+		calls  string
+	}{
+		{func(*FunctionSettings) {}, ""},
+		{func(f *FunctionSettings) { f.MAC = "fa:16:3e:00:00:01" }, "3 mac fa:16:3e:00:00:01"},
+		{func(f *FunctionSettings) { f.VLAN = 0 }, "3 vlan 0"},
+		{func(f *FunctionSettings) { f.SpoofCheck = false }, "3 spoof check false"},
+		{func(f *FunctionSettings) { f.Trusted = true }, "3 trusted true"},
+		{func(f *FunctionSettings) { f.VLAN, f.Trusted = 8, true }, "3 vlan 8, 3 trusted true"},
+	} {
+		want := is
+		c.change(&want)
+		var calls []string
+		var fails error
+		record := func(number int, what string, value any) error {
+			calls = append(calls, fmt.Sprint(number, " ", what, " ", value))
+			return fails
+		}
+		s := setter{
+			func(_ netlink.Link, n int, mac net.HardwareAddr) error { return record(n, "mac", mac) },
+			func(_ netlink.Link, n int, vlan int) error { return record(n, "vlan", vlan) },
+			func(_ netlink.Link, n int, on bool) error { return record(n, "spoof check", on) },
+			func(_ netlink.Link, n int, on bool) error { return record(n, "trusted", on) },
+		}
+		if err := s.set(nic, 3, is, want); err != nil || strings.Join(calls, ", ") != c.calls {
+			t.Errorf("it calls %q, not %q: %v", calls, c.calls, err)
+		}
+		fails = errors.New("cannot")
+		if err := s.set(nic, 3, is, want); c.calls != "" && (err == nil || !strings.Contains("3 "+err.Error(), strings.Split(c.calls, ", ")[0]+": cannot")) {
+			t.Errorf("%s: it says %v", c.calls, err)
+		}
 	}
 }

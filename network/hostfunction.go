@@ -102,11 +102,14 @@ func functionsOf(uplink string) (map[int]FunctionSettings, error) {
 		return nil, fmt.Errorf("virtual functions of %s: %w", uplink, err)
 	}
 	for _, vf := range link.Attrs().Vfs {
-		out[vf.ID] = FunctionSettings{
-			MAC: vf.Mac.String(), VLAN: vf.Vlan, SpoofCheck: vf.Spoofchk, Trusted: vf.Trust == 1, // all ones are that nobody knows
-		}
+		out[vf.ID] = toSettings(vf)
 	}
 	return out, nil
+}
+
+func toSettings(vf netlink.VfInfo) FunctionSettings {
+	// All ones of what is trusted are that nobody knows.
+	return FunctionSettings{MAC: vf.Mac.String(), VLAN: vf.Vlan, SpoofCheck: vf.Spoofchk, Trusted: vf.Trust == 1}
 }
 
 // records is the directory of what the virtual functions were that the agent set. It goes when the host restarts, as what was set does.
@@ -176,7 +179,7 @@ func (h Host) changeFunction(c Change) error {
 			return err
 		}
 	}
-	if err := setFunction(link, at.number, is, want); err != nil {
+	if err := kernelSetter.set(link, at.number, is, want); err != nil {
 		return fmt.Errorf("%s, its virtual function %d: %w", at.uplink, at.number, err)
 	}
 	if c.Op == OpFunctionBack {
@@ -192,29 +195,39 @@ func (h Host) forget(pci string) error {
 	return nil
 }
 
-// setFunction sets what differs: not every driver can set all.
-func setFunction(link netlink.Link, number int, is, want FunctionSettings) error {
+// setter is what sets virtual functions of an interface.
+type setter struct {
+	mac    func(netlink.Link, int, net.HardwareAddr) error
+	vlan   func(netlink.Link, int, int) error
+	spoof  func(netlink.Link, int, bool) error
+	trusts func(netlink.Link, int, bool) error
+}
+
+var kernelSetter = setter{netlink.LinkSetVfHardwareAddr, netlink.LinkSetVfVlan, netlink.LinkSetVfSpoofchk, netlink.LinkSetVfTrust}
+
+// set sets what differs: not every driver can set all.
+func (s setter) set(link netlink.Link, number int, is, want FunctionSettings) error {
 	if is.MAC != want.MAC {
 		mac, err := net.ParseMAC(want.MAC)
 		if err == nil {
-			err = netlink.LinkSetVfHardwareAddr(link, number, mac)
+			err = s.mac(link, number, mac)
 		}
 		if err != nil {
 			return fmt.Errorf("mac %s: %w", want.MAC, err)
 		}
 	}
 	if is.VLAN != want.VLAN {
-		if err := netlink.LinkSetVfVlan(link, number, want.VLAN); err != nil {
+		if err := s.vlan(link, number, want.VLAN); err != nil {
 			return fmt.Errorf("vlan %d: %w", want.VLAN, err)
 		}
 	}
 	if is.SpoofCheck != want.SpoofCheck {
-		if err := netlink.LinkSetVfSpoofchk(link, number, want.SpoofCheck); err != nil {
+		if err := s.spoof(link, number, want.SpoofCheck); err != nil {
 			return fmt.Errorf("spoof check %v: %w", want.SpoofCheck, err)
 		}
 	}
 	if is.Trusted != want.Trusted {
-		if err := netlink.LinkSetVfTrust(link, number, want.Trusted); err != nil {
+		if err := s.trusts(link, number, want.Trusted); err != nil {
 			return fmt.Errorf("trusted %v: %w", want.Trusted, err)
 		}
 	}

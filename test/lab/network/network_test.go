@@ -1,7 +1,7 @@
 //go:build lab
 
 // Package network tests on a full kernel what the tests of package network cannot on every one: VLAN devices, VLAN-filtering bridges, the
-// policing of tc, virtual functions. Two hosts are two namespaces, the cable between them is a veth.
+// policing of tc. Two hosts are two namespaces, the cable between them is a veth.
 package network
 
 import (
