@@ -50,6 +50,15 @@ func TestUnitFitsTheProgram(t *testing.T) {
 	if got, want := "/var/lib/"+value("StateDirectory"), c.StateDir; got != want {
 		t.Errorf("StateDirectory is %s, the default state_dir %s", got, want)
 	}
+	// With mounts of the unit's own, the named network namespaces would be nobody else's, and gone with the agent.
+	for _, o := range options {
+		if strings.HasPrefix(o.Name, "Protect") || strings.HasPrefix(o.Name, "Private") {
+			t.Errorf("%s gives the unit mounts of its own", o.Name)
+		}
+	}
+	if got := value("KillMode"); got != "process" {
+		t.Errorf("KillMode=%s: DHCP servers run on", got)
+	}
 	if value("StateDirectoryMode") != "0711" {
 		t.Error("QEMU's user must be able to pass through the state directory")
 	}
