@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"compute-agent/network"
 	"compute-agent/neutron"
 )
 
@@ -27,6 +28,11 @@ func (s *NetworkService) makePort(tx Writer, p neutron.Port, on neutron.Network)
 	}
 	if err := s.giveGroups(tx, &p); err != nil {
 		return p, err
+	}
+	if neutron.IsServicePort(p.DeviceOwner) && p.DeviceOwner != neutron.OwnerFloatingIP { // which no interface has
+		if _, err := bindingOf(tx, p, on); err != nil {
+			return p, err
+		}
 	}
 	asked, made := p.FixedIPs, p.MAC == ""
 	for try := 1; ; try++ {
@@ -246,7 +252,7 @@ func (s *NetworkService) portForServer(tx Writer, want portFor) (neutron.Port, e
 	if want.FixedIP.IsValid() {
 		p.FixedIPs = []neutron.FixedIP{{Address: want.FixedIP}}
 	}
-	if err := s.bind(&p, on, want); err != nil {
+	if err := s.bind(tx, &p, on, want); err != nil {
 		return p, err
 	}
 	p, err = s.makePort(tx, p, on)
@@ -290,7 +296,7 @@ func (s *NetworkService) takePort(tx Writer, want portFor) (neutron.Port, error)
 	if err != nil {
 		return p, err
 	}
-	if err := s.bind(&p, on, want); err != nil {
+	if err := s.bind(tx, &p, on, want); err != nil {
 		return p, err
 	}
 	if err := s.checkGuestAddresses(tx, p); err != nil {
@@ -310,14 +316,26 @@ func (s *NetworkService) checkGuestAddresses(r Reader, p neutron.Port) error {
 }
 
 // bind makes a port a server's.
-func (s *NetworkService) bind(p *neutron.Port, on neutron.Network, want portFor) (err error) {
+func (s *NetworkService) bind(r Reader, p *neutron.Port, on neutron.Network, want portFor) (err error) {
 	p.DeviceID, p.DeviceOwner, p.Status = want.ServerID, neutron.OwnerCompute, neutron.StatusBuild
 	p.Tag, p.Index = want.Tag, want.Index
 	if neutron.IsDNSLabel(want.HostName) {
 		p.DNSName = want.HostName
 	}
-	p.VIFType, err = p.BindingOn(on)
+	p.VIFType, err = bindingOf(r, *p, on)
 	return err
+}
+
+// bindingOf is the VIF type of a port that is to be plugged in.
+func bindingOf(r Reader, p neutron.Port, on neutron.Network) (string, error) {
+	var others []neutron.Port
+	if on.Type == network.Flat || on.Type == network.VLAN { // only those can have macvtaps
+		var err error
+		if others, err = r.PortsOn(on.ID); err != nil {
+			return "", err
+		}
+	}
+	return p.BindingOn(on, others)
 }
 
 // release gives back all interfaces of a server: what was made for it goes, what was there before is nobody's again. It changes nothing

@@ -309,3 +309,37 @@ func TestServerGroups(t *testing.T) {
 		}
 	}
 }
+
+// A macvtap has no filter and no bridge: its port has port security off, and its network no ports that need one.
+func TestMacvtaps(t *testing.T) {
+	n := newNetworks(t)
+	n.seed(func(net *neutron.Network) { net.Type, net.Physical = "flat", "physnet1" })
+	n.seed(func(net *neutron.Network) { net.ID, net.Type, net.Zone = "tunnel", "vxlan", 2 })
+	put := func(id, network string, change func(*neutron.Port)) {
+		p := neutron.Port{ID: id, NetworkID: network, ProjectID: "p", MAC: "fa:16:3e:00:00:" + id, VNICType: "macvtap"}
+		change(&p)
+		n.update(func(tx compute.Writer) error { return tx.PutPort(p) })
+	}
+	put("01", "n", func(*neutron.Port) {})
+	put("02", "n", func(p *neutron.Port) { p.PortSecurity = true })
+	put("03", "tunnel", func(*neutron.Port) {})
+	put("04", "n", func(*neutron.Port) {})
+	for port, words := range map[string]string{"02": "port security must be off", "03": "needs a flat or vlan network"} {
+		_, err := n.allocate(taking(port))
+		n.refuses(port, err, compute.ErrConflict, "PortBindingError", words)
+	}
+	p, err := n.allocate(taking("01"))
+	if err != nil || p.VIFType != "macvtap" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	_, err = n.allocate(on("n"))
+	n.refuses("a tap besides", err, compute.ErrConflict, "PortBindingError", "port 01 of network n is a macvtap")
+	_, err = n.UpdatePort(t.Context(), "01", func(p *neutron.Port) error { p.PortSecurity = true; return nil })
+	n.refuses("with a filter", err, compute.ErrConflict, "PortBound", "cannot be filtered")
+	n.update(func(tx compute.Writer) error { return n.Release(tx, "vm") })
+	if _, err = n.allocate(on("n")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = n.allocate(taking("04"))
+	n.refuses("besides a tap", err, compute.ErrConflict, "PortBindingError", "macvtaps and a bridge cannot share an interface")
+}

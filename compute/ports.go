@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"compute-agent/network"
 	"compute-agent/neutron"
 )
 
@@ -110,6 +111,9 @@ func (s *NetworkService) checkPortUpdate(tx Writer, before neutron.Port, p *neut
 	if err := checkMoved(tx, before, *p); err != nil {
 		return err
 	}
+	if p.VIFType == string(network.VIFMacvtap) && p.PortSecurity {
+		return conflict("PortBound", "port %s is a macvtap of server %s, and what goes through one cannot be filtered", p.ID, p.DeviceID)
+	}
 	if before.PortSecurity && !p.PortSecurity && slices.Equal(p.SecurityGroups, before.SecurityGroups) && isDefaultOnly(tx, p.SecurityGroups) {
 		p.SecurityGroups = nil // it got them without being asked
 	}
@@ -148,6 +152,9 @@ func (s *NetworkService) changeAddresses(tx Writer, before neutron.Port, p *neut
 	}
 	if slices.Equal(asked, before.FixedIPs) && p.MAC == before.MAC && p.DeviceOwner == before.DeviceOwner {
 		return nil
+	}
+	if neutron.IsServicePort(before.DeviceOwner) {
+		return conflict("IPAddressChangeNotAllowed", "the addresses of port %s, of %s, cannot be changed directly", p.ID, before.DeviceOwner)
 	}
 	book, err := s.addresses(tx, *p)
 	if err != nil {

@@ -41,6 +41,8 @@ func TestRouterLife(t *testing.T) {
 		t.Errorf("%+v\n%+v", r, gateway)
 	}
 	n.refuses("its gateway port", n.DeletePort(ctx, gateway.ID), compute.ErrConflict, "ServicePortInUse", "router_gateway")
+	_, err = n.UpdatePort(ctx, gateway.ID, func(p *neutron.Port) error { p.FixedIPs = nil; return nil })
+	n.refuses("its gateway port's addresses", err, compute.ErrConflict, "IPAddressChangeNotAllowed", "router_gateway")
 	n.refuses("its network", n.DeleteNetwork(ctx, public.ID), compute.ErrConflict, "NetworkInUse", "network:router_gateway "+r.ID)
 	_, err = n.UpdateNetwork(ctx, public.ID, func(c *neutron.Network) error { c.External = false; return nil })
 	n.refuses("inside", err, compute.ErrConflict, "ExternalNetworkInUse", gateway.ID)

@@ -258,7 +258,10 @@ func (p *planner) filter(port *Port, on *Network, mac net.HardwareAddr) (firewal
 
 // dhcpServers are the addresses from which a network's guests are told theirs.
 func (p *planner) dhcpServers(n *Network) (all []netip.Addr) {
-	for _, port := range p.devices[n.ID] {
+	for _, port := range p.onNet[n.ID] {
+		if port.DeviceOwner != OwnerDHCP {
+			continue
+		}
 		for _, ip := range port.FixedIPs {
 			all = append(all, ip.Address)
 		}

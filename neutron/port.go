@@ -1,6 +1,7 @@
 package neutron
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -129,16 +130,31 @@ func (p *Port) checkOptions() error {
 	return nil
 }
 
-// BindingOn is the VIF type with which a host gives a guest the port.
-func (p *Port) BindingOn(n Network) (string, error) {
+// BindingOn is the VIF type with which a host gives a guest the port. others are the network's ports: macvtaps and a bridge cannot share
+// an interface.
+func (p *Port) BindingOn(n Network, others []Port) (string, error) {
+	refuse := func(rule string, args ...any) (string, error) {
+		return "", failed("PortBindingError", Conflict, "binding:vnic_type", p.VNICType, rule, args...)
+	}
+	vif := network.VIFTap
 	switch network.VNIC(p.VNICType) {
 	case "", network.VNICNormal:
-		return string(network.VIFTap), nil
 	case network.VNICMacvtap:
-		if n.Type == network.Flat || n.Type == network.VLAN {
-			return string(network.VIFMacvtap), nil
+		vif = network.VIFMacvtap
+		switch {
+		case n.Type != network.Flat && n.Type != network.VLAN:
+			return refuse("a macvtap needs a flat or vlan network, and %s is a %s one", n.ID, n.Type)
+		case p.PortSecurity:
+			return refuse("what goes through a macvtap cannot be filtered: port security must be off")
 		}
-		return "", failed("PortBindingError", Conflict, "binding:vnic_type", p.VNICType, "a macvtap needs a flat or vlan network, and %s is a %s one", n.ID, n.Type)
+	default:
+		return refuse("the host has no such interfaces")
 	}
-	return "", failed("PortBindingError", Conflict, "binding:vnic_type", p.VNICType, "the host has no such interfaces")
+	for _, o := range others {
+		bridged := IsServicePort(o.DeviceOwner) || network.VIF(o.VIFType) == network.VIFTap
+		if vif == network.VIFMacvtap && bridged || vif == network.VIFTap && network.VIF(o.VIFType) == network.VIFMacvtap {
+			return refuse("port %s of network %s is a %s, and macvtaps and a bridge cannot share an interface", o.ID, n.ID, cmp.Or(o.VIFType, "bridge's"))
+		}
+	}
+	return string(vif), nil
 }
