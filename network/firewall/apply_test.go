@@ -401,7 +401,7 @@ func anyState(t *rapid.T) firewall.State {
 		n := i + rapid.IntRange(0, 1).Draw(t, "other")*3
 		p := firewall.Port{ID: "p" + string(rune('a'+n)), Device: "tap" + string(rune('a'+n)), Bridge: testBridge, MAC: mac(n),
 			Unfiltered: rapid.IntRange(0, 5).Draw(t, "unfiltered") == 0, Zone: uint16(rapid.IntRange(0, 1).Draw(t, "zone")),
-			VLAN: uint16(rapid.IntRange(0, 1).Draw(t, "vlan"))}
+			VLAN: uint16(rapid.IntRange(0, 2).Draw(t, "vlan"))}
 		if rapid.Bool().Draw(t, "addressed") {
 			p.FixedIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(n + 1)}), netip.AddrFrom16([16]byte{0: 0x20, 1: 1, 15: byte(n + 1)})}
 		}

@@ -170,7 +170,7 @@ func (p *Port) extra(e Ethertype) []netip.Addr {
 func (g *generator) raw(e Ethertype) Table {
 	t := Table{Name: "raw"}
 	c := Chain{Name: rawChain}
-	var zones, bridges []string
+	var zones []string
 	for i := range g.Ports {
 		p := &g.Ports[i]
 		if g.stateless(p) {
@@ -179,16 +179,13 @@ func (g *generator) raw(e Ethertype) Table {
 		if p.Zone == 0 {
 			continue
 		}
-		if p.VLAN != 0 {
-			zones = append(zones, "-i "+p.Bridge+" -m mark --mark "+p.vlanMark()+" -j CT --zone "+strconv.Itoa(int(p.Zone)))
-			continue
-		}
-		for _, flag := range []string{"-i ", "-o "} {
-			zone := flag + p.Bridge + " -j CT --zone " + strconv.Itoa(int(p.Zone))
-			bridges = append(bridges, zone)
+		to := " -j CT --zone " + strconv.Itoa(int(p.Zone))
+		zones = append(zones, "-i "+p.Bridge+p.inVLAN()+to)
+		if p.VLAN <= untagged { // the host itself is in no other
+			zones = append(zones, "-o "+p.Bridge+to)
 		}
 	}
-	c.Rules = append(c.Rules, once(append(zones, bridges...))...)
+	c.Rules = append(c.Rules, once(zones)...)
 	if len(c.Rules) > 0 {
 		t.Hooks = []Hook{{"PREROUTING", "-j " + rawChain}, {"OUTPUT", "-j " + rawChain}}
 		t.Chains = []Chain{c}
@@ -201,10 +198,7 @@ func notrack(p *Port, e Ethertype) []string {
 	for _, ip := range p.fixed(e) {
 		r := new(rule).prefix("-d", single(ip))
 		if p.Bridge != "" {
-			r.words("-i", p.Bridge)
-		}
-		if p.VLAN != 0 {
-			r.words("-m", "mark", "--mark", p.vlanMark())
+			r.words("-i", p.Bridge+p.inVLAN())
 		}
 		out = append(out, r.match()+"-j CT --notrack")
 	}

@@ -190,7 +190,7 @@ func TestVLANs(t *testing.T) {
 		h.set("bridge/bridge-nf-filter-vlan-tagged", "1")
 		s := testState()
 		for i := range s.Ports {
-			s.Ports[i].VLAN, s.Ports[i].Zone = uint16(100+i), uint16(7+i)
+			s.Ports[i].VLAN, s.Ports[i].Zone = []uint16{100, 101, 1}[i], uint16(7+i)
 		}
 		apply(t, f, s)
 		tagged := func(from, to string, vlan byte, p eval.Packet, toMAC net.HardwareAddr) bool {
@@ -212,6 +212,11 @@ func TestVLANs(t *testing.T) {
 				t.Errorf("what a rule allows does not pass with tag %d", vlan)
 			}
 		}
+		plain, answer := from(uplink, 4003, open), from(open, 4004, uplink)
+		if !h.passes(uplink, open, plain.SrcMAC, endpoints[open].mac, frameOf(plain, endpoints[open].mac)) ||
+			!h.passes(open, uplink, answer.SrcMAC, endpoints[uplink].mac, frameOf(answer, endpoints[uplink].mac)) {
+			t.Error("what has no tag does not pass")
+		}
 		own := from(admin, 4002, uplink)
 		if !h.passes(admin, uplink, own.SrcMAC, endpoints[uplink].mac, frameOf(own, endpoints[uplink].mac)) {
 			t.Error("what a port may send does not pass")
@@ -225,7 +230,7 @@ func TestVLANs(t *testing.T) {
 		for _, flow := range flows {
 			zones[flow.Forward.DstPort] = flow.Zone
 		}
-		if want := map[uint16]uint16{4000: 7, 4001: 8, 4002: 8}; !maps.Equal(zones, want) {
+		if want := map[uint16]uint16{4000: 7, 4001: 8, 4002: 8, 4003: 9, 4004: 9}; !maps.Equal(zones, want) {
 			t.Errorf("the zones of each port are %v, want %v", zones, want)
 		}
 	})

@@ -25,7 +25,7 @@ func TestGolden(t *testing.T) {
 	}
 	vlans := testState()
 	for i := range vlans.Ports {
-		vlans.Ports[i].VLAN, vlans.Ports[i].Zone = uint16(100+i/2), uint16(7+i/2)
+		vlans.Ports[i].VLAN, vlans.Ports[i].Zone = []uint16{1, 100, 100}[i], []uint16{7, 8, 8}[i]
 	}
 	bare := firewall.State{Ports: []firewall.Port{{ID: "p", Device: "tap0", MAC: mac(1)}}}
 	nova := testState()

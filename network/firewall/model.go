@@ -59,8 +59,8 @@ type Port struct {
 	// Zone is the conntrack zone of the port's network: networks with the same addresses need different ones. Zero is the zone
 	// of the host, in which it can route for the network.
 	Zone uint16
-	// VLAN is the tag of the port's network in a Bridge that keeps VLANs apart, and zero in one that is its network's alone. Zone
-	// is then that of the VLAN. What comes with a tag is filtered only where net.bridge.bridge-nf-filter-vlan-tagged is 1.
+	// VLAN is that of the port's network in a Bridge that keeps VLANs apart: its tag on the wire, or 1 if it has none. It is zero in a
+	// bridge that is its network's alone. Zone is then that of the VLAN. What comes with a tag is filtered only where net.bridge.bridge-nf-filter-vlan-tagged is 1.
 	VLAN uint16
 	MAC  net.HardwareAddr
 	// FixedIPs are its addresses. With none at all it may use any, as long as the MAC is its own.

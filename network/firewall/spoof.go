@@ -74,11 +74,11 @@ func (g *generator) guard() string {
 	marked := map[uint16]bool{}
 	for i := range g.Ports {
 		p := &g.Ports[i]
-		if p.VLAN != 0 && !marked[p.VLAN] {
+		if p.VLAN > untagged && !marked[p.VLAN] {
 			marked[p.VLAN] = true
 			fmt.Fprintf(&from, "\t\tvlan id %d meta mark set %s\n", p.VLAN, p.vlanMark())
 		}
-		if p.VLAN != 0 {
+		if p.VLAN > untagged {
 			fmt.Fprintf(&from, "\t\tiifname \"%s\" meta mark set %s\n", p.Device, p.vlanMark())
 		}
 		switch {
@@ -105,6 +105,21 @@ func (g *generator) guard() string {
 // vlanMark is the packet mark of a VLAN: 0xca, and the tag. The guard gives it to what comes with the tag and to what comes
 // from the port, for iptables, which does not look at tags.
 func (p *Port) vlanMark() string { return fmt.Sprintf("0x%x", 0xca000000+uint32(p.VLAN)) }
+
+// untagged is the VLAN of what has no tag on the wire, which has no mark.
+const untagged = 1
+
+// inVLAN matches what is of the port's VLAN, of all that is in its bridge.
+func (p *Port) inVLAN() string {
+	switch p.VLAN {
+	case 0:
+		return ""
+	case untagged:
+		return " -m mark ! --mark 0xca000000/0xff000000"
+	default:
+		return " -m mark --mark " + p.vlanMark()
+	}
+}
 
 // guardTable is the name of nft's table. Its comment is a hash of what was loaded into it, which nft prints in its own way.
 const guardTable = "cagent"

@@ -103,9 +103,15 @@ func (c *compiler) option(word string, inverted bool) {
 		c.fail(err)
 		c.add(inverted, func(p *Packet) bool { return bytes.Equal(p.SrcMAC, mac) })
 	case "--mark":
-		mark, err := strconv.ParseUint(c.next(), 0, 32)
+		value, bits, masked := strings.Cut(c.next(), "/")
+		mark, err := strconv.ParseUint(value, 0, 32)
 		c.fail(err)
-		c.add(inverted, func(p *Packet) bool { return uint64(p.Mark) == mark })
+		mask := uint64(1<<32 - 1)
+		if masked {
+			mask, err = strconv.ParseUint(bits, 0, 32)
+			c.fail(err)
+		}
+		c.add(inverted, func(p *Packet) bool { return uint64(p.Mark)&mask == mark })
 	case "--match-set":
 		c.set(inverted)
 	case "--comment":
