@@ -10,6 +10,7 @@ import (
 
 	"compute-agent/network"
 	"compute-agent/network/dhcp"
+	"compute-agent/network/firewall"
 	"compute-agent/network/metadata"
 	"compute-agent/network/router"
 )
@@ -27,6 +28,11 @@ func (p *planner) device(port *Port, prefix string) (network.Device, error) {
 		return network.Device{}, err
 	}
 	d := network.Device{Port: port.ID, Network: port.NetworkID, Name: prefix + first(port.ID), MAC: mac}
+	if on := p.networks[port.NetworkID]; on != nil {
+		if _, vlan := p.bridge(on); vlan != 0 {
+			p.out.Firewall.Devices = append(p.out.Firewall.Devices, firewall.Device{Name: network.TapName(port.ID), VLAN: vlan})
+		}
+	}
 	for _, ip := range port.FixedIPs {
 		s := p.subnets[ip.SubnetID]
 		if s == nil {

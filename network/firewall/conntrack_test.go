@@ -11,6 +11,7 @@ import (
 	"compute-agent/network/firewall/eval"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 func flow(from, to string, protocol uint8, dport uint16) firewall.Flow {
@@ -190,16 +191,22 @@ func TestVLANs(t *testing.T) {
 		h.set("bridge/bridge-nf-filter-vlan-tagged", "1")
 		s := testState()
 		for i := range s.Ports {
-			s.Ports[i].VLAN, s.Ports[i].Zone = []uint16{100, 101, 1}[i], uint16(7+i)
+			s.Ports[i].VLAN, s.Ports[i].Zone = []uint16{100, 101, 102}[i], uint16(7+i)
 		}
+		from := func(who string, port uint16, to string) eval.Packet {
+			return eval.Packet{SrcMAC: endpoints[who].mac, Src: endpoints[who].v4, Dst: endpoints[to].v4, Protocol: 17, SrcPort: 123, DstPort: port}
+		}
+		s.Devices = []firewall.Device{{Name: uplink, VLAN: 102}}
+		apply(t, f, s)
+		if p := from(uplink, 4005, open); !h.passes(uplink, open, p.SrcMAC, endpoints[open].mac, frameOf(p, endpoints[open].mac)) {
+			t.Error("what comes by another device of a VLAN does not pass")
+		}
+		s.Devices, s.Ports[2].VLAN = nil, 1
 		apply(t, f, s)
 		tagged := func(from, to string, vlan byte, p eval.Packet, toMAC net.HardwareAddr) bool {
 			t.Helper()
 			plain := frameOf(p, toMAC)
 			return h.passesAs(from, to, p.SrcMAC, toMAC, plain, slices.Concat(plain[:12], []byte{0x81, 0, 0, vlan}, plain[12:]))
-		}
-		from := func(who string, port uint16, to string) eval.Packet {
-			return eval.Packet{SrcMAC: endpoints[who].mac, Src: endpoints[who].v4, Dst: endpoints[to].v4, Protocol: 17, SrcPort: 123, DstPort: port}
 		}
 		denied := from(uplink, 4000, web)
 		denied.SrcPort = 124
@@ -228,9 +235,11 @@ func TestVLANs(t *testing.T) {
 		h.must(err)
 		zones := map[uint16]uint16{}
 		for _, flow := range flows {
-			zones[flow.Forward.DstPort] = flow.Zone
+			if flow.Forward.Protocol == unix.IPPROTO_UDP {
+				zones[flow.Forward.DstPort] = flow.Zone
+			}
 		}
-		if want := map[uint16]uint16{4000: 7, 4001: 8, 4002: 8, 4003: 9, 4004: 9}; !maps.Equal(zones, want) {
+		if want := map[uint16]uint16{4000: 7, 4001: 8, 4002: 8, 4003: 9, 4004: 9, 4005: 9}; !maps.Equal(zones, want) {
 			t.Errorf("the zones of each port are %v, want %v", zones, want)
 		}
 	})

@@ -27,6 +27,7 @@ func TestGolden(t *testing.T) {
 	for i := range vlans.Ports {
 		vlans.Ports[i].VLAN, vlans.Ports[i].Zone = []uint16{1, 100, 100}[i], []uint16{7, 8, 8}[i]
 	}
+	vlans.Devices = []firewall.Device{{Name: "tapdhcp", VLAN: 100}, {Name: "taprouter", VLAN: 200}, {Name: "tapflat", VLAN: 1}}
 	bare := firewall.State{Ports: []firewall.Port{{ID: "p", Device: "tap0", MAC: mac(1)}}}
 	nova := testState()
 	nova.Profile = firewall.ProfileNova
@@ -154,6 +155,8 @@ func TestValidate(t *testing.T) {
 		`port port-tapweb: device: "-j" begins with "-"`:                 port(func(p *firewall.Port) { p.Device = "-j" }),
 		`port port-tapweb: bridge: "b\"": only letters`:                  port(func(p *firewall.Port) { p.Bridge = `b"` }),
 		`port port-tapweb: vlan: 4095: 1 to 4094 in a bridge are wanted`: port(func(p *firewall.Port) { p.VLAN = 4095 }),
+		`device: "-x" begins with "-"`:                                   func(s *firewall.State) { s.Devices = []firewall.Device{{Name: "-x"}} },
+		`device tap1: vlan: 4095: 1 to 4094 are wanted`:                  func(s *firewall.State) { s.Devices = []firewall.Device{{Name: "tap1", VLAN: 4095}} },
 		`port port-tapweb: vlan: 5: 1 to 4094 in a bridge are wanted`:    port(func(p *firewall.Port) { p.Bridge, p.VLAN = "", 5 }),
 		`port port-tapweb: zone: needs a bridge`:                         port(func(p *firewall.Port) { p.Bridge, p.Zone = "", 1 }),
 		`port port-tapweb: mac: "01:02" has not 6 bytes`:                 port(func(p *firewall.Port) { p.MAC = net.HardwareAddr{1, 2} }),

@@ -25,6 +25,9 @@ import (
 type State struct {
 	Ports  []Port
 	Groups []Group
+	// Devices are others in bridges that keep VLANs apart: those that lead to DHCP servers and routers. What comes by them is of their VLAN, and
+	// not filtered.
+	Devices []Device
 	// Profile is whose rules the ports get.
 	Profile Profile
 	// Provider are Nova's provider rules: what they match is dropped before any group is asked. ProfileNova only.
@@ -77,6 +80,12 @@ type Port struct {
 	Routers []netip.Addr
 	// SameNet is let in whatever the groups say: Nova's allow_same_net_traffic. ProfileNova only.
 	SameNet []netip.Prefix
+}
+
+// Device is a network device of the host in a bridge that keeps VLANs apart, with its VLAN as a Port has it.
+type Device struct {
+	Name string
+	VLAN uint16
 }
 
 // AddressPair is an address that a guest may use besides its fixed ones, such as a virtual router's.

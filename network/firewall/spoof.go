@@ -1,9 +1,11 @@
 package firewall
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -71,16 +73,9 @@ func (g *generator) spoof(p *Port, e Ethertype) []Chain {
 // not look into. It is in front of everything, what is for the host itself included. Nothing passes to or from a closed port.
 func (g *generator) guard() string {
 	var from, to, chains strings.Builder
-	marked := map[uint16]bool{}
+	g.marks(&from)
 	for i := range g.Ports {
 		p := &g.Ports[i]
-		if p.VLAN > untagged && !marked[p.VLAN] {
-			marked[p.VLAN] = true
-			fmt.Fprintf(&from, "\t\tvlan id %d meta mark set %s\n", p.VLAN, p.vlanMark())
-		}
-		if p.VLAN > untagged {
-			fmt.Fprintf(&from, "\t\tiifname \"%s\" meta mark set %s\n", p.Device, p.vlanMark())
-		}
 		switch {
 		case g.closed[p.ID]:
 			fmt.Fprintf(&from, "\t\tiifname \"%s\" drop\n", p.Device)
@@ -104,7 +99,7 @@ func (g *generator) guard() string {
 
 // vlanMark is the packet mark of a VLAN: 0xca, and the tag. The guard gives it to what comes with the tag and to what comes
 // from the port, for iptables, which does not look at tags.
-func (p *Port) vlanMark() string { return fmt.Sprintf("0x%x", 0xca000000+uint32(p.VLAN)) }
+func vlanMark(vlan uint16) string { return fmt.Sprintf("0x%x", 0xca000000+uint32(vlan)) }
 
 // untagged is the VLAN of what has no tag on the wire, which has no mark.
 const untagged = 1
@@ -117,7 +112,26 @@ func (p *Port) inVLAN() string {
 	case untagged:
 		return " -m mark ! --mark 0xca000000/0xff000000"
 	default:
-		return " -m mark --mark " + p.vlanMark()
+		return " -m mark --mark " + vlanMark(p.VLAN)
+	}
+}
+
+// marks are the rules that give frames the marks of their VLANs.
+func (g *generator) marks(out *strings.Builder) {
+	devices := slices.Clone(g.Devices)
+	for i := range g.Ports {
+		devices = append(devices, Device{g.Ports[i].Device, g.Ports[i].VLAN})
+	}
+	slices.SortFunc(devices, func(a, b Device) int { return cmp.Or(cmp.Compare(a.VLAN, b.VLAN), cmp.Compare(a.Name, b.Name)) })
+	vlan := uint16(untagged)
+	for _, d := range devices {
+		if d.VLAN > vlan {
+			vlan = d.VLAN
+			fmt.Fprintf(out, "\t\tvlan id %d meta mark set %s\n", vlan, vlanMark(vlan))
+		}
+		if d.VLAN > untagged {
+			fmt.Fprintf(out, "\t\tiifname \"%s\" meta mark set %s\n", d.Name, vlanMark(d.VLAN))
+		}
 	}
 }
 

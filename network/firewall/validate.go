@@ -46,6 +46,14 @@ func (s *State) Validate() error {
 			}
 		}
 	}
+	for _, d := range s.Devices {
+		if err := checkDevice(d.Name); err != nil {
+			return invalid("device: %v", err)
+		}
+		if d.VLAN > 4094 {
+			return invalid("device %s: vlan: %d: 1 to 4094 are wanted", d.Name, d.VLAN)
+		}
+	}
 	for i := range s.Provider {
 		if err := s.Provider[i].validate(); err != nil {
 			return fmt.Errorf("provider: %w", err)
