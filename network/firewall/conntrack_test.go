@@ -183,6 +183,14 @@ func (h *host) neighbour(device string, ip netip.Addr, mac []byte) {
 	h.must(netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: mac}))
 }
 
+// tracked are the connections of UDP: the host itself has others, with groups.
+func (h *host) tracked() []*netlink.ConntrackFlow {
+	h.t.Helper()
+	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
+	h.must(err)
+	return slices.DeleteFunc(flows, func(f *netlink.ConntrackFlow) bool { return f.Forward.Protocol != unix.IPPROTO_UDP })
+}
+
 // TestVLANs: in a bridge of several VLANs a frame with a tag is filtered, and tracked in the zone of its VLAN, whether it comes from the wire or
 // from the port; a guest's own tags do not pass.
 func TestVLANs(t *testing.T) {
@@ -231,13 +239,9 @@ func TestVLANs(t *testing.T) {
 		if tagged(admin, uplink, 101, own, endpoints[uplink].mac) {
 			t.Error("what a guest tags passes")
 		}
-		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
-		h.must(err)
 		zones := map[uint16]uint16{}
-		for _, flow := range flows {
-			if flow.Forward.Protocol == unix.IPPROTO_UDP {
-				zones[flow.Forward.DstPort] = flow.Zone
-			}
+		for _, flow := range h.tracked() {
+			zones[flow.Forward.DstPort] = flow.Zone
 		}
 		if want := map[uint16]uint16{4000: 7, 4001: 8, 4002: 8, 4003: 9, 4004: 9, 4005: 9}; !maps.Equal(zones, want) {
 			t.Errorf("the zones of each port are %v, want %v", zones, want)
@@ -266,8 +270,7 @@ func TestZonesAndStateless(t *testing.T) {
 		if !answered() {
 			t.Error("an answer in a zone does not pass")
 		}
-		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
-		h.must(err)
+		flows := h.tracked()
 		if len(flows) == 0 || flows[0].Zone != 7 {
 			t.Errorf("tracked: %v, want one in zone 7", flows)
 		}
@@ -286,9 +289,7 @@ func TestZonesAndStateless(t *testing.T) {
 		if !answered() {
 			t.Error("an answer does not pass by its rule")
 		}
-		flows, err = netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
-		h.must(err)
-		if len(flows) != 0 {
+		if flows = h.tracked(); len(flows) != 0 {
 			t.Errorf("tracked all the same: %v", flows)
 		}
 	})
