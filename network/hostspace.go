@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -81,6 +83,25 @@ func (h Host) ownNamespace() string {
 	return filepath.Join(cmp.Or(h.Proc, "/proc"), "thread-self/ns/net")
 }
 
+// Made names the links and the named namespaces that are the agent's.
+func (h Host) Made(ctx context.Context) (links, namespaces []string, err error) {
+	all, err := h.Links(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range all.names() {
+		if l := all.Links[name]; l.owned() {
+			links = append(links, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all.Spaces)) {
+		if !all.Spaces[name].Taken {
+			namespaces = append(namespaces, name)
+		}
+	}
+	return links, namespaces, nil
+}
+
 // readSpaces adds the named namespaces: of the agent's all that is in them, of others' that they are there.
 func (h Host) readSpaces(ctx context.Context, s State, links []netlink.Link) error {
 	files, err := os.ReadDir(h.netns())
@@ -103,10 +124,11 @@ func (h Host) readSpaces(ctx context.Context, s State, links []netlink.Link) err
 	return nil
 }
 
+// readSpace reads one. What cannot be entered is somebody else's trouble: the agent can enter what it made.
 func (h Host) readSpace(name string, s State, links []netlink.Link) (Space, error) {
-	out := Space{Name: name, Links: map[string]Link{}}
+	out := Space{Name: name, Taken: true, Links: map[string]Link{}}
 	mounted, err := h.mounted(name)
-	if err != nil {
+	if errors.Is(err, ErrMissing) {
 		return out, err
 	}
 	if !mounted {
@@ -126,7 +148,12 @@ func (h Host) readSpace(name string, s State, links []netlink.Link) (Space, erro
 		out.Tuned = h.tuned(out.Forwarding)
 		return err
 	})
-	if err != nil || out.Taken {
+	switch {
+	case errors.Is(err, ErrMissing):
+		return out, err
+	case out.Taken:
+		return out, nil
+	case err != nil:
 		return out, err
 	}
 	return out, h.pair(s, out, links, inside)

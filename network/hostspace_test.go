@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,10 @@ func TestHostSpaces(t *testing.T) {
 	has(t, inside(t, routerSpace, "-6 route show"), "default via fe80::1 dev qr-1 proto static metric 1024")
 	for _, to := range []string{"10.0.0.1", "2001:db8:1::1", "fe80::f816:3eff:fe00:2%ns-1"} {
 		reached(t, dhcpSpace, to)
+	}
+	links, namespaces, err := testHost.Made(t.Context())
+	if err != nil || !slices.Equal(links, []string{BridgeName(netA), TapName(one), TapName(two)}) || !slices.Equal(namespaces, []string{dhcpSpace, routerSpace}) {
+		t.Errorf("made are %v and %v: %v", links, namespaces, err)
 	}
 	// What differs is changed, and nothing else.
 	changed := twoSpaces()

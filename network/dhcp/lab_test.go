@@ -142,6 +142,19 @@ func (l *lab) pid() int {
 	return running[0].pid
 }
 
+// kill ends the one server, and waits for its end.
+func (l *lab) kill() {
+	l.t.Helper()
+	running, err := find("/proc", l.dir, l.uid)
+	if err != nil || len(running) != 1 {
+		l.t.Fatalf("%d servers run: %v", len(running), err)
+	}
+	if err := running[0].signal(unix.SIGKILL); err != nil || !running[0].wait() {
+		l.t.Fatalf("it does not end: %v", err)
+	}
+	_ = running[0].fd.Close()
+}
+
 // inside runs a program in a namespace.
 func (l *lab) inside(space string, args ...string) string {
 	l.t.Helper()

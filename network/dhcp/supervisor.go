@@ -318,7 +318,7 @@ func (s *Supervisor) update(ctx context.Context, i *instance, at Place, files Fi
 		return err
 	}
 	kept, stale := prune(leases, before.Hosts, files.Hosts)
-	if stale || i.process == nil || i.process.conf != i.conf || !s.within(i.process, namespace) {
+	if stale || i.process == nil || i.process.conf != i.conf || !s.within(i.process, namespace) || !there(at.Dir) {
 		if err := s.stop(ctx, i); err != nil {
 			return err
 		}
@@ -345,6 +345,12 @@ func (s *Supervisor) update(ctx context.Context, i *instance, at Place, files Fi
 	}
 	i.fresh = true
 	return nil
+}
+
+// there says whether the leases have a file: a server whose file somebody removed writes to one without a name.
+func there(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, leasesFile))
+	return err == nil
 }
 
 // look finds the namespace that has the name now, and the number of the device in it.
@@ -405,6 +411,17 @@ func (s *Supervisor) launch(ctx context.Context, id string, i *instance) error {
 	}
 	s.watch(id, i, running[0])
 	return nil
+}
+
+// Running are the networks whose servers run, whoever started them.
+func (s *Supervisor) Running() (networks []string, err error) {
+	running, err := find(s.proc(), s.opt.Dir, s.uid)
+	for _, p := range running {
+		_ = p.fd.Close()
+		networks = append(networks, filepath.Base(filepath.Dir(p.conf)))
+	}
+	slices.Sort(networks)
+	return networks, err
 }
 
 // Leases are the addresses that guests of a network were given.

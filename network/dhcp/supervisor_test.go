@@ -204,6 +204,12 @@ func TestSupervised(t *testing.T) {
 
 	// The agent dies and comes back.
 	first.Close()
+	if err := first.Apply(t.Context(), nil); err == nil {
+		t.Error("it works after it was closed")
+	}
+	if running, err := first.Running(); err != nil || len(running) != 1 || running[0] != netA {
+		t.Errorf("running: %v, %v", running, err)
+	}
 	l.gets4(1, "10.0.0.11")
 	second := l.supervisor()
 	l.apply(second, want)
@@ -255,6 +261,65 @@ func TestSupervised(t *testing.T) {
 	l.apply(third)
 	if files, err := os.ReadDir(l.dir); err != nil || len(files) != 0 {
 		t.Errorf("left are %v, %v", files, err)
+	}
+}
+
+// TestCrashes: an agent that is killed between any two of its steps leaves what the next one completes.
+func TestCrashes(t *testing.T) {
+	l := newLab(t, both...)
+	more := server()
+	more.Hosts = append(more.Hosts, Host{Port: "port-3", MAC: mac(3), Addresses: []netip.Addr{addr("10.0.0.13")}})
+	moved := server()
+	moved.Hosts[0].MAC = mac(3)
+	for _, c := range []struct {
+		name  string
+		crash func(t *testing.T, s *Supervisor, files Files)
+		next  Server
+		guest byte
+		gets  string
+	}{
+		{"files written, server not told", func(t *testing.T, s *Supervisor, files Files) {
+			if err := files.write(s.place(netA).Dir); err != nil {
+				t.Fatal(err)
+			}
+		}, more, 3, "10.0.0.13"},
+		{"server ended, leases as they were", func(t *testing.T, s *Supervisor, _ Files) { l.kill() }, moved, 3, "10.0.0.11"},
+		{"leases pruned, files as they were", func(t *testing.T, s *Supervisor, files Files) {
+			l.kill()
+			if err := os.Remove(filepath.Join(s.place(netA).Dir, leasesFile)); err != nil {
+				t.Fatal(err)
+			}
+		}, moved, 3, "10.0.0.11"},
+		{"server ended, files written, none started", func(t *testing.T, s *Supervisor, files Files) {
+			l.kill()
+			if err := files.write(s.place(netA).Dir); err != nil {
+				t.Fatal(err)
+			}
+		}, more, 3, "10.0.0.13"},
+		{"directory gone", func(t *testing.T, s *Supervisor, _ Files) {
+			if err := os.RemoveAll(s.place(netA).Dir); err != nil {
+				t.Fatal(err)
+			}
+		}, more, 3, "10.0.0.13"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l.t = t
+			first := l.supervisor()
+			l.apply(first, server())
+			l.gets4(1, "10.0.0.11")
+			first.Close()
+			files, err := Render(first.place(netA), c.next)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.crash(t, first, files)
+			second := l.supervisor()
+			l.apply(second, c.next)
+			l.gets4(c.guest, c.gets)
+			if leases, err := second.Leases(netA); err != nil || len(leases) == 0 {
+				t.Errorf("leases: %v, %v", leases, err)
+			}
+		})
 	}
 }
 
