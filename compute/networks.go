@@ -348,6 +348,8 @@ func (s *NetworkService) serveDHCP(tx Writer, on neutron.Network) error {
 		}
 	}
 	servers, err := tx.PortsOf(dhcpDevice(on.ID))
+	// Users name devices as they like.
+	servers = slices.DeleteFunc(servers, func(p neutron.Port) bool { return p.DeviceOwner != neutron.OwnerDHCP || p.NetworkID != on.ID })
 	switch {
 	case err != nil:
 		return err

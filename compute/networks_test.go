@@ -145,6 +145,20 @@ func TestDHCPPort(t *testing.T) {
 	if p := ports()[0]; dhcp() != "10.0.0.2" || p.DeviceOwner != "network:dhcp" || p.Status != neutron.StatusActive || p.PortSecurity || p.SecurityGroups != nil {
 		t.Errorf("%+v", p)
 	}
+	// Somebody's port that says to be its DHCP server's is not.
+	mine := n.port(neutron.Port{NetworkID: net.ID, DeviceID: "dhcp-" + net.ID})
+	n.must(func() error {
+		_, err := n.UpdateSubnet(ctx, subnets[0].ID, func(s *neutron.Subnet) error { s.DHCP = false; return nil })
+		return err
+	}())
+	if _, err := n.Port(ctx, mine.ID); err != nil || len(ports()) != 1 {
+		t.Errorf("a user's port went with the DHCP server: %v", err)
+	}
+	n.must(n.DeletePort(ctx, mine.ID))
+	n.must(func() error {
+		_, err := n.UpdateSubnet(ctx, subnets[0].ID, func(s *neutron.Subnet) error { s.DHCP = true; return nil })
+		return err
+	}())
 	mac := ports()[0].MAC
 	second, err := n.subnet(net.ID, "10.0.1.0/24")
 	n.must(err)

@@ -97,6 +97,9 @@ func interfacesOf(r Reader, routerID string) ([]neutron.Interface, error) {
 	}
 	var all []neutron.Interface
 	for _, p := range ports {
+		if !neutron.IsServicePort(p.DeviceOwner) {
+			continue // whose user calls its device so
+		}
 		in := neutron.Interface{Port: p}
 		for _, ip := range p.FixedIPs {
 			sub, err := r.Subnet(ip.SubnetID)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"compute-agent/network"
+	"compute-agent/network/dhcp"
 )
 
 // VNICNormal is the vnic_type of a port that says none.
@@ -110,18 +111,14 @@ func (p *Port) checkPairs() (err error) {
 	return nil
 }
 
-var optionName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
-
 func (p *Port) checkOptions() error {
 	if len(p.ExtraDHCP) > maxOptions {
 		return invalid("extra_dhcp_opts", "", "%d are more than %d", len(p.ExtraDHCP), maxOptions)
 	}
 	for i, o := range p.ExtraDHCP {
-		if !optionName.MatchString(o.Name) {
-			return invalid("extra_dhcp_opts", o.Name, "opt_name must be a name of dnsmasq or a number")
-		}
-		if err := checkText("extra_dhcp_opts", o.Value); err != nil {
-			return err
+		told := dhcp.Option(o)
+		if err := told.Validate(); err != nil {
+			return invalid("extra_dhcp_opts", o.Name, "%v", err)
 		}
 		if slices.ContainsFunc(p.ExtraDHCP[:i], func(other DHCPOption) bool { return other.Name == o.Name && other.IPv6 == o.IPv6 }) {
 			return invalid("extra_dhcp_opts", o.Name, "it is there twice")

@@ -154,6 +154,9 @@ func (s *Subnet) checkDHCP() error {
 	if s.DHCP && s.CIDR.Addr().BitLen()-s.CIDR.Bits() < 2 {
 		return invalid("enable_dhcp", "true", "a prefix length of %d is too long for DHCP", s.CIDR.Bits())
 	}
+	if s.DHCP && s.CIDR.Addr().Is6() && s.CIDR.Bits() < 64 {
+		return invalid("enable_dhcp", "true", "a prefix length of %d is too short for DHCPv6: dnsmasq serves 64 and longer", s.CIDR.Bits())
+	}
 	return nil
 }
 

@@ -19,7 +19,7 @@ const (
 	maxRoutes      = 20
 	maxPairs       = 10
 	maxOptions     = 32 // Neutron has no limit
-	maxDomain      = 255
+	maxDomain      = 253
 )
 
 // checkText says whether a value is text of at most 255 characters, on one line unless it is a description.

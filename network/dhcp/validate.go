@@ -72,7 +72,7 @@ func (h *Host) validate() error {
 		}
 	}
 	for _, o := range h.Options {
-		if err := o.validate(); err != nil {
+		if err := o.Validate(); err != nil {
 			return fmt.Errorf("options: %w", err)
 		}
 	}
@@ -98,8 +98,9 @@ const firstFree6 = 21
 
 const maxValue = 255 // what an option of DHCPv4 can hold
 
-// validate is what keeps an option's value, which a user chose, one value of one option.
-func (o *Option) validate() error {
+// Validate says what keeps dnsmasq from telling a guest the option: a name that it does not have, or a value, which a user chose, that would
+// be more than one.
+func (o *Option) Validate() error {
 	if err := o.validateName(); err != nil {
 		return err
 	}
