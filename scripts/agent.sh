@@ -26,6 +26,7 @@ print(s.getsockname()[1])')
 agent_start() {
 	local from=1
 	[ ! -f "$dir/agent.log" ] || from=$(($(wc -l <"$dir/agent.log") + 1))
+	touch "$dir/agent.log" # tail may come before the agent does
 	setsid "$agent_binary" serve --config "$dir/config.yaml" >>"$dir/agent.log" 2>&1 </dev/null &
 	agent=$!
 	echo $agent >"$dir/agent.pid"
