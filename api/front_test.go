@@ -25,7 +25,9 @@ func TestWhatNeedsAToken(t *testing.T) {
 		"/image": 300, "/image/": 300, "/image/versions": 200, "/compute": 200, "/compute/": 200, "/compute/v2.1": 200, "/compute/v2.1/": 200,
 		"/identity/v3/auth/tokens": 401, "/identity/v3/projects": 401, "/identity/v3/users": 401,
 		"/image/v2/images": 401, "/image/v2/schemas/image": 401,
-		"/compute/v2.1/servers": 401, "/compute/v2.1/flavors": 401, "/compute/v2.1/os-hypervisors": 401, "/compute/v2.1/limits": 401,
+		"/network": 200, "/network/": 200, "/network/v2.0": 200, "/network/v2.0/": 200, "/network/v2.0/networks": 401, "/network/v2.0/extensions": 401,
+		"/network/v2.0/quotas/x": 401,
+		"/compute/v2.1/servers":  401, "/compute/v2.1/flavors": 401, "/compute/v2.1/os-hypervisors": 401, "/compute/v2.1/limits": 401,
 	} {
 		res := s.send(request{path: path})
 		if res.status != want {
@@ -72,6 +74,9 @@ func TestAdminOnly(t *testing.T) {
 		{path: "/compute/v2.1/servers?all_tenants=1"},
 		{path: "/compute/v2.1/os-quota-sets/admin-id"},
 		{path: "/compute/v2.1/limits?tenant_id=admin-id"},
+		{path: "/network/v2.0/agents"},
+		{path: "/network/v2.0/quotas"},
+		{path: "/network/v2.0/quotas/admin-id"},
 		{path: "/compute/v2.1/os-keypairs?user_id=admin-id", version: "2.10"},
 	} {
 		r.as = bob

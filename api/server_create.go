@@ -25,16 +25,15 @@ type serverRequest struct {
 }
 
 type newServer struct {
-	Name              string              `json:"name"`
-	Description       *string             `json:"description"`
-	ImageRef          string              `json:"imageRef"`
-	FlavorRef         text                `json:"flavorRef"`
-	AdminPass         string              `json:"adminPass"`
-	Metadata          map[string]string   `json:"metadata"`
-	Networks          networksAsked       `json:"networks"`
-	Personality       []any               `json:"personality"`
-	AccessIPv4        string              `json:"accessIPv4"`
-	AccessIPv6        string              `json:"accessIPv6"`
+	Name        string            `json:"name"`
+	Description *string           `json:"description"`
+	ImageRef    string            `json:"imageRef"`
+	FlavorRef   text              `json:"flavorRef"`
+	AdminPass   string            `json:"adminPass"`
+	Metadata    map[string]string `json:"metadata"`
+	Networks    networksAsked     `json:"networks"`
+	Personality []any             `json:"personality"`
+	accessAddresses
 	Zone              string              `json:"availability_zone"`
 	ConfigDrive       boolean             `json:"config_drive"`
 	KeyName           string              `json:"key_name"`
@@ -126,7 +125,12 @@ func (a *api) createRequest(c *call, in newServer) (compute.CreateRequest, error
 	if err := a.mayUse(c, flavor, image); err != nil {
 		return compute.CreateRequest{}, err
 	}
+	v4, v6, err := in.read()
+	if err != nil {
+		return compute.CreateRequest{}, err
+	}
 	req := compute.CreateRequest{
+		AccessIPv4: deref(v4), AccessIPv6: deref(v6),
 		UserID: c.caller.UserID, ProjectID: c.caller.ProjectID,
 		Name: in.Name, Description: a.description(c, in), FlavorID: flavor, ImageID: image,
 		KeyName: in.KeyName, UserData: userData, Metadata: in.Metadata, ConfigDrive: bool(in.ConfigDrive),
@@ -207,8 +211,6 @@ func (a *api) refuseAbsent(c *call, in newServer) error {
 		return badRequest("min_count and max_count must be 1: this API creates one server at a time.")
 	case len(in.Personality) > 0:
 		return badRequest("Personality files are not supported; use user data.")
-	case in.AccessIPv4 != "" || in.AccessIPv6 != "":
-		return badRequest("accessIPv4 and accessIPv6 cannot be set: servers here have no addresses.")
 	case len(in.Tags) > 0:
 		return badRequest("Server tags are not supported; use metadata.")
 	case len(in.Certificates) > 0:

@@ -279,6 +279,14 @@ func (a *api) groupNamed(c *call, projectID, name string) (string, error) {
 	}
 }
 
+// missingGroup makes a bad request of a group that a new server names and that is not there.
+func missingGroup(err error) error {
+	if f, ok := errors.AsType[*fault](err); ok && f.status == http.StatusNotFound {
+		return badRequest("%s", f.message)
+	}
+	return err
+}
+
 // lastFloatingIPAction is the last microversion in which servers had actions on floating IPs.
 const lastFloatingIPAction microversion = 43
 
@@ -379,6 +387,9 @@ type requestedNetwork struct {
 // 2.37 nothing at all, is the network that the project has, if it has one.
 func (a *api) askNetworks(c *call, in newServer, req *compute.CreateRequest) error {
 	for _, g := range in.SecurityGroups {
+		if _, err := a.groupNamed(c, c.caller.ProjectID, g["name"]); err != nil {
+			return missingGroup(err)
+		}
 		req.SecurityGroups = append(req.SecurityGroups, g["name"])
 	}
 	switch in.Networks.word {
@@ -449,4 +460,41 @@ func (n requestedNetwork) wanted(c *call) (compute.RequestedNetwork, error) {
 		return none, badRequest("Invalid fixed IP address (%s)", shorten(n.FixedIP))
 	}
 	return wanted, nil
+}
+
+// accessAddresses are the addresses that a user notes with a server.
+type accessAddresses struct {
+	V4 *string `json:"accessIPv4"`
+	V6 *string `json:"accessIPv6"`
+}
+
+// read returns the addresses that are given; an empty text takes one away.
+func (a accessAddresses) read() (v4, v6 *netip.Addr, err error) {
+	if v4, err = accessAddress("accessIPv4", "ipv4", a.V4, netip.Addr.Is4); err != nil {
+		return nil, nil, err
+	}
+	v6, err = accessAddress("accessIPv6", "ipv6", a.V6, netip.Addr.Is6)
+	return v4, v6, err
+}
+
+func accessAddress(field, format string, text *string, right func(netip.Addr) bool) (*netip.Addr, error) {
+	if text == nil {
+		return nil, nil
+	}
+	if *text == "" {
+		return &netip.Addr{}, nil
+	}
+	address, err := netip.ParseAddr(*text)
+	if err != nil || address.Zone() != "" || !right(address) {
+		return nil, badRequest("Invalid input for field/attribute %s. Value: %s. %s is not a '%s'", field, quoted(*text), quoted(*text), format)
+	}
+	return &address, nil
+}
+
+// addressText is empty for the zero Addr.
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }

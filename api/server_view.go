@@ -86,8 +86,8 @@ func (a *api) serverCore(c *call, s compute.Server, i *interfaces) map[string]an
 		"created":           novaTime(s.Created),
 		"updated":           novaTime(s.Updated),
 		"addresses":         i.addresses(s.ID),
-		"accessIPv4":        "",
-		"accessIPv6":        "",
+		"accessIPv4":        addressText(s.AccessIPv4),
+		"accessIPv6":        addressText(s.AccessIPv6),
 		"links":             serverLinks(c, s.ID),
 		"OS-DCF:diskConfig": "MANUAL",
 	}

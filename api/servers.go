@@ -106,20 +106,20 @@ func (a *api) updateServer(c *call) (*answer, error) {
 		Server struct {
 			Name        *string
 			Description *string
-			AccessIPv4  string
-			AccessIPv6  string
+			accessAddresses
 		}
 	}
 	if err := c.decode(&req); err != nil {
 		return nil, err
 	}
-	if req.Server.AccessIPv4 != "" || req.Server.AccessIPv6 != "" {
-		return nil, badRequest("accessIPv4 and accessIPv6 cannot be set: servers here have no addresses.")
+	v4, v6, err := req.Server.read()
+	if err != nil {
+		return nil, err
 	}
 	if _, err := a.server(c); err != nil {
 		return nil, err
 	}
-	change := compute.ServerChange{Name: req.Server.Name, Description: req.Server.Description}
+	change := compute.ServerChange{Name: req.Server.Name, Description: req.Server.Description, AccessIPv4: v4, AccessIPv6: v6}
 	if change.Description == nil && mentions(c.value, "server", "description") {
 		change.Description = new(string) // null means none
 	}

@@ -59,7 +59,7 @@ func (m *Manager) newServer(req CreateRequest) Server { return newServer(req, m.
 // newServer is the server that a request asks for, without what has to be looked up.
 func newServer(req CreateRequest, guests GuestOptions) Server {
 	s := Server{
-		ID: uuid.NewString(), Name: req.Name, Description: req.Description,
+		ID: uuid.NewString(), Name: req.Name, Description: req.Description, AccessIPv4: req.AccessIPv4, AccessIPv6: req.AccessIPv6,
 		UserID: req.UserID, ProjectID: req.ProjectID, UserName: req.UserName, ProjectName: req.ProjectName,
 		GuestNames: guests.Names,
 		Task:       TaskScheduling, ImageID: req.ImageID, UserData: slices.Clone(req.UserData), Metadata: maps.Clone(req.Metadata),

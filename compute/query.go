@@ -50,6 +50,12 @@ func (m *Manager) UpdateServer(ctx context.Context, id string, change ServerChan
 		if change.Description != nil {
 			s.Description = *change.Description
 		}
+		if change.AccessIPv4 != nil {
+			s.AccessIPv4 = *change.AccessIPv4
+		}
+		if change.AccessIPv6 != nil {
+			s.AccessIPv6 = *change.AccessIPv6
+		}
 		if change.Metadata != nil {
 			if s.Metadata, err = changedMetadata(s.Metadata, change.Metadata); err != nil {
 				return err

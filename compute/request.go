@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"compute-agent/virt"
@@ -15,6 +16,8 @@ type CreateRequest struct {
 	ProjectName string
 	Name        string
 	Description string
+	AccessIPv4  netip.Addr // see Server
+	AccessIPv6  netip.Addr
 	FlavorID    string
 	ImageID     string
 	KeyName     string // of UserID's keypairs; empty for none
@@ -36,6 +39,8 @@ type CreateRequest struct {
 type ServerChange struct {
 	Name        *string
 	Description *string
+	AccessIPv4  *netip.Addr
+	AccessIPv6  *netip.Addr
 	// Metadata turns a copy of the server's metadata into what it shall be; nil leaves it. Its error
 	// is returned as it is.
 	Metadata func(map[string]string) error

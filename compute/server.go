@@ -2,6 +2,7 @@ package compute
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"compute-agent/virt"
@@ -17,10 +18,12 @@ type Server struct {
 
 	Name        string // the user's name for it; hostile
 	Description string
-	UserID      string
-	ProjectID   string
-	UserName    string // as it was when the server was created; for the domain's metadata
-	ProjectName string
+	// AccessIPv4 and AccessIPv6 are addresses that the user notes with it; the zero Addr for none. Nothing uses them.
+	AccessIPv4, AccessIPv6 netip.Addr
+	UserID                 string
+	ProjectID              string
+	UserName               string // as it was when the server was created; for the domain's metadata
+	ProjectName            string
 
 	VM    VMState
 	Task  TaskState
