@@ -82,7 +82,8 @@ func passing(err error) bool {
 	return !errors.Is(err, os.ErrClosed) && (errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN))
 }
 
-// Keeper holds a host's links to what was last asked of it: it repairs what others change.
+// Keeper holds a host's links to what was last asked of it: it repairs what others change. Of Open vSwitch's own database
+// the kernel tells nothing: what is changed there alone the next event or Apply repairs.
 type Keeper struct {
 	os      OS
 	report  func([]Change, error)

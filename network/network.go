@@ -1,5 +1,5 @@
 // Package network is what a host needs of links so that the ports of its guests reach their networks: bridges, VLANs,
-// VXLANs, taps, macvtaps, and the physical interfaces below them.
+// VXLANs, taps, macvtaps, and the physical interfaces below them; ports of Open vSwitch; virtual functions of interfaces; limits.
 //
 // Wanted turns networks and ports into a State, Read says what is there, Diff what to change, in order, and Apply does
 // it. All of it may be repeated at any time: to apply twice changes nothing, to apply after a crash completes what was begun, and
