@@ -61,6 +61,7 @@ type patient struct {
 	openFiles  func() (uint64, error)        // limit of open files of a process
 	clock      func() (synced bool, e error) // whether the kernel believes that its clock is right
 	lookupUser func(name string) (*user.User, []string, error)
+	made       func(context.Context) (links, namespaces []string, err error) // that bear an agent's mark
 }
 
 // path is where one of the host's absolute paths is.
@@ -93,6 +94,7 @@ func (p *patient) checks() []struct {
 		{"qemu access", p.checkQEMUAccess},
 		{"free disk", p.checkDisk},
 		{"leftover files", p.checkLeftovers},
+		{"networks", p.checkNetworks},
 		{"configuration file", p.checkConfigFile},
 		{"api address", p.checkAPIAddress},
 		{"metrics address", p.checkMetricsAddress},
@@ -132,7 +134,7 @@ func newDoctorCommand() *cobra.Command {
 }
 
 func newPatient(ctx context.Context, root string, c *Config) *patient {
-	return &patient{
+	p := &patient{
 		root:       root,
 		config:     c,
 		runner:     command.Exec{},
@@ -141,6 +143,8 @@ func newPatient(ctx context.Context, root string, c *Config) *patient {
 		clock:      clockSynced,
 		lookupUser: lookupUser,
 	}
+	p.made = p.madeNetworks
+	return p
 }
 
 func openFileLimit() (uint64, error) {

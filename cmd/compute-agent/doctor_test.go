@@ -266,6 +266,20 @@ func TestDoctorLooksAtLimitsAndClock(t *testing.T) {
 	expect(t, p.checkClock(t.Context()), statusWarning, "not permitted")
 }
 
+func TestDoctorLooksAtNetworks(t *testing.T) {
+	p := &patient{root: hostTree(t, nil), config: newConfig()}
+	p.config.StateDir = t.TempDir()
+	made := func(links, namespaces []string, err error) {
+		p.made = func(context.Context) ([]string, []string, error) { return links, namespaces, err }
+	}
+	made(nil, nil, nil)
+	expect(t, p.checkNetworks(t.Context()), statusOK, "none")
+	made(nil, nil, syscall.EPERM)
+	expect(t, p.checkNetworks(t.Context()), statusWarning, "not permitted", "root")
+	made([]string{"brq1", "tap1", "tap2", "tap3", "tap4"}, []string{"qdhcp-1"}, nil)
+	expect(t, p.checkNetworks(t.Context()), statusWarning, "5 links and 1 namespaces", "qdhcp-1, brq1, tap1, tap2, tap3", "network clear")
+}
+
 // dirInfo is a directory of an owner, a group and a mode.
 type dirInfo struct {
 	fs.FileInfo
