@@ -20,8 +20,9 @@ type NetworkReader interface {
 	Ports() ([]neutron.Port, error)
 	// PortsOf lists the ports of a device: a server's in the order of Index.
 	PortsOf(deviceID string) ([]neutron.Port, error)
-	// PortsOn lists the ports on a network, PortsIn those in a security group.
+	// PortsOn lists the ports on a network, PortsPlugged those of them with a VIF type, PortsIn those in a security group.
 	PortsOn(networkID string) ([]neutron.Port, error)
+	PortsPlugged(networkID, vif string) ([]neutron.Port, error)
 	PortsIn(groupID string) ([]neutron.Port, error)
 	// AddressesUsed counts the addresses of a network that its ports have, in a range.
 	AddressesUsed(networkID string, within neutron.Range) (int, error)

@@ -329,11 +329,16 @@ func (s *NetworkService) bind(r Reader, p *neutron.Port, on neutron.Network, wan
 // bindingOf is the VIF type of a port that is to be plugged in.
 func bindingOf(r Reader, p neutron.Port, on neutron.Network) (string, error) {
 	var others []neutron.Port
-	if on.Type == network.Flat || on.Type == network.VLAN { // only those can have macvtaps
-		var err error
-		if others, err = r.PortsOn(on.ID); err != nil {
-			return "", err
-		}
+	var err error
+	switch {
+	case on.Type != network.Flat && on.Type != network.VLAN: // only those can have macvtaps
+	case p.VNICType == string(network.VNICMacvtap):
+		others, err = r.PortsOn(on.ID)
+	default:
+		others, err = r.PortsPlugged(on.ID, string(network.VIFMacvtap))
+	}
+	if err != nil {
+		return "", err
 	}
 	return p.BindingOn(on, others)
 }

@@ -343,3 +343,40 @@ func TestMacvtaps(t *testing.T) {
 	_, err = n.allocate(taking("04"))
 	n.refuses("besides a tap", err, compute.ErrConflict, "PortBindingError", "macvtaps and a bridge cannot share an interface")
 }
+
+// The interface of one more server, with its address, on a network that has 1,000, and given back: two transactions.
+func BenchmarkInterfaceOf1000(b *testing.B) {
+	st, err := store.Open(filepath.Join(b.TempDir(), "agent.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = st.Close() }()
+	n := compute.NewNetworkService(compute.NetworkOptions{Store: st, Quotas: &neutron.Quotas{Ports: -1}})
+	allocate := func(server string) {
+		err := st.Update(context.Background(), func(tx compute.Writer) error {
+			_, err := n.Allocate(tx, compute.PortFor{ServerID: server, ProjectID: "p", RequestedNetwork: compute.RequestedNetwork{NetworkID: "n"}})
+			return err
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	err = st.Update(context.Background(), func(tx compute.Writer) error {
+		return errors.Join(tx.PutNetwork(neutron.Network{ID: "n", ProjectID: "p", AdminUp: true, PortSecurity: true, Type: "vlan", Zone: 1}),
+			tx.PutSubnet(neutron.Subnet{ID: "s", NetworkID: "n", CIDR: netip.MustParsePrefix("10.0.0.0/16"),
+				Pools: []neutron.Range{{First: netip.MustParseAddr("10.0.0.2"), Last: netip.MustParseAddr("10.0.255.254")}}}))
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 1000 {
+		allocate(fmt.Sprint("vm", i))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		allocate("more")
+		if err := st.Update(context.Background(), func(tx compute.Writer) error { return n.Release(tx, "more") }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

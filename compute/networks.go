@@ -210,13 +210,13 @@ func (s *NetworkService) addAutomatic(tx Writer, sub neutron.Subnet) error {
 	return nil
 }
 
-// readdress stores a port with other addresses, if they are.
+// readdress stores a port with other addresses, if they are. None that are asked for is none, but for those that guests make themselves.
 func (s *NetworkService) readdress(tx Writer, p neutron.Port, asked []neutron.FixedIP) error {
 	book, err := s.addresses(tx, p)
 	if err != nil {
 		return err
 	}
-	ips, err := book.Change(p.FixedIPs, asked)
+	ips, err := book.Change(p.FixedIPs, append([]neutron.FixedIP{}, asked...))
 	if err != nil || slices.Equal(ips, p.FixedIPs) {
 		return err
 	}

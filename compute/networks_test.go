@@ -207,6 +207,15 @@ func TestNetworksInUse(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	n.must(n.DeletePort(ctx, p.ID))
+
+	// A port that is to have no addresses gets none of other subnets with it.
+	bare := n.port(neutron.Port{NetworkID: net.ID, FixedIPs: []neutron.FixedIP{}})
+	_, err = n.subnet(net.ID, "2001:db8:2::/64")
+	n.must(err)
+	if bare, err = n.Port(ctx, bare.ID); err != nil || len(bare.FixedIPs) != 2 || bare.FixedIPs[0].Address.Is4() || bare.FixedIPs[1].Address.Is4() {
+		t.Errorf("%+v, %v", bare, err)
+	}
+	n.must(n.DeletePort(ctx, bare.ID))
 	n.must(n.DeleteNetwork(ctx, net.ID))
 	left, err := n.Subnets(ctx)
 	n.must(err)

@@ -176,6 +176,12 @@ func (r reader) PortsOn(networkID string) ([]neutron.Port, error) {
 	return list(r, "list the ports of network "+networkID, scanPort, selectPorts+" WHERE p.network_id = ? ORDER BY p.seq", networkID)
 }
 
+// PortsPlugged implements compute.NetworkReader.
+func (r reader) PortsPlugged(networkID, vif string) ([]neutron.Port, error) {
+	return list(r, "list the ports of network "+networkID, scanPort,
+		selectPorts+" WHERE p.network_id = ? AND p.record ->> 'VIFType' = ? ORDER BY p.seq", networkID, vif)
+}
+
 // PortsIn implements compute.NetworkReader.
 func (r reader) PortsIn(groupID string) ([]neutron.Port, error) {
 	return list(r, "list the ports of group "+groupID, scanPort,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/uuid"
@@ -264,6 +265,9 @@ func TestPortsAreFound(t *testing.T) {
 		for i, id := range []string{"a", "b", "c", "d"} {
 			p := otherPort(id, "n", "s", i+1)
 			p.DeviceID, p.Index, p.ProjectID = "server", 9-i, "q"
+			if id != "b" {
+				p.VIFType = "macvtap"
+			}
 			if id == "c" {
 				p.NetworkID, p.FixedIPs, p.DeviceID = "m", nil, ""
 			} else if id != "a" {
@@ -286,6 +290,7 @@ func TestPortsAreFound(t *testing.T) {
 	view(t, s, func(r compute.Reader) error {
 		for want, got := range map[string]string{
 			"abcd": ids(r.Ports()), "dba": ids(r.PortsOf("server")), "abd": ids(r.PortsOn("n")), "c": ids(r.PortsOn("m")), "bd": ids(r.PortsIn("g")), "": ids(r.PortsOf("x")),
+			"da": ids(reversed(r.PortsPlugged("n", "macvtap"))),
 		} {
 			if got != want {
 				t.Errorf("ports %q, want %q", got, want)
@@ -305,6 +310,12 @@ func TestPortsAreFound(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// reversed tells a list from that of another question.
+func reversed(ports []neutron.Port, err error) ([]neutron.Port, error) {
+	slices.Reverse(ports)
+	return ports, err
 }
 
 // A thousand servers with a port each, as a list of servers with their addresses needs them.

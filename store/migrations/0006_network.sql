@@ -42,6 +42,7 @@ CREATE TABLE ports (
 
 CREATE INDEX ports_by_device ON ports (device_id);
 CREATE INDEX ports_by_project ON ports (project_id);
+CREATE INDEX ports_by_vif ON ports (network_id, record ->> 'VIFType');
 
 -- Indexes of the ports' records: what subnets they have addresses of, and what groups they are in.
 

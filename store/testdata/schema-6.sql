@@ -98,6 +98,7 @@ CREATE TABLE ports (
 ) STRICT;
 CREATE INDEX ports_by_device ON ports (device_id);
 CREATE INDEX ports_by_project ON ports (project_id);
+CREATE INDEX ports_by_vif ON ports (network_id, record ->> 'VIFType');
 CREATE TABLE fixed_ips (
     network_id TEXT NOT NULL,
     address    BLOB NOT NULL,
