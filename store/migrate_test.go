@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,7 +57,7 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 			a.Hardware = nil
 		}
 		if version < 6 {
-			a.GuestPassword = ""
+			a.GuestPassword, a.AccessIPv4, a.AccessIPv6 = "", netip.Addr{}, netip.Addr{}
 		}
 		server, err := r.Server("a")
 		want(t, server, err, a)

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -28,6 +29,7 @@ func fullServer(id string) compute.Server {
 		Hardware: map[string]string{"hw_machine_type": "pc-i440fx-7.2"},
 		Keypair:  &compute.Keypair{UserID: "u", Name: "k", Type: "ssh", PublicKey: "ssh-ed25519 AAAA", Fingerprint: "00:11", Created: noon},
 		UserData: []byte{0, 1, 0xff}, Metadata: map[string]string{"a": "b"}, ConfigDrive: true, ConfigDriveFormat: "vfat", GuestPassword: "Kx+=",
+		AccessIPv4: netip.MustParseAddr("192.0.2.5"), AccessIPv6: netip.MustParseAddr("2001:db8::5"),
 		Created: noon, Updated: noon.Add(1), Launched: noon.Add(2), Terminated: noon.Add(3),
 		Fault: &compute.Fault{Code: 500, Message: "m", Details: "d", Created: noon},
 	}
