@@ -13,12 +13,17 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Watch tells that links, their limits or addresses of the namespace in which it is called changed, or that a named namespace went: once for what changed since the last time
-// was received. The channel is closed when ctx ends or nothing can be told any more.
+// Watch tells that links, their limits or addresses changed, of the namespace in which it is called or of one that veths lead to, or that a
+// named namespace went: once for what changed since the last time was received. The channel is closed when ctx ends or nothing can be told any more.
 func (h Host) Watch(ctx context.Context) (<-chan struct{}, error) {
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_TC)
 	if err != nil {
 		return nil, fmt.Errorf("watch links: %w", err)
+	}
+	// The kernel tells of the namespaces to which the host's veths lead too, and no socket in them keeps them in being.
+	if err := unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_LISTEN_ALL_NSID, 1); err != nil {
+		socket.Close()
+		return nil, fmt.Errorf("watch links in namespaces: %w", err)
 	}
 	names, err := h.watchNames()
 	if err != nil {

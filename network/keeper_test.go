@@ -84,10 +84,32 @@ func TestKeeper(t *testing.T) {
 	}
 }
 
-// TestKeeperNamespace: a namespace that loses its name while a process is in it has it again, with its devices.
+// TestKeeperNamespace: what is done in a namespace is undone, and one that loses its name while a process is in it has it again.
 func TestKeeperNamespace(t *testing.T) {
-	defer goleak.VerifyNone(t)
-	inNamespace(t)
+	for _, c := range []struct {
+		name   string
+		breaks func(t *testing.T)
+		first  Op
+		rounds int // more than there are events of the host itself when links were just made
+	}{
+		{"name", func(t *testing.T) {
+			if err := errors.Join(unix.Unmount(testHost.space(dhcpSpace), unix.MNT_DETACH), os.Remove(testHost.space(dhcpSpace))); err != nil {
+				t.Fatal(err)
+			}
+		}, OpRemove, 1},
+		{"address", func(t *testing.T) { inside(t, dhcpSpace, "addr del 10.0.0.2/24 dev ns-1") }, OpAddAddress, 20},
+		{"device", func(t *testing.T) { inside(t, dhcpSpace, "link set ns-1 mtu 1400") }, OpMTU, 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			defer goleak.VerifyNone(t)
+			inNamespace(t)
+			keeperRepairs(t, c.breaks, c.first, c.rounds)
+		})
+	}
+}
+
+// keeperRepairs breaks something of a namespace in which a process is, so often, each time that it was repaired.
+func keeperRepairs(t *testing.T, breaks func(t *testing.T), first Op, rounds int) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var repaired []Change
@@ -95,8 +117,12 @@ func TestKeeperNamespace(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		repaired = made
-		cancel()
+		repaired = append(repaired, made...)
+		if rounds--; rounds == 0 {
+			cancel()
+			return
+		}
+		breaks(t)
 	})
 	if err := keeper.Apply(ctx, wantSpaces(t, 0, twoSpaces()[:1])); err != nil {
 		t.Fatal(err)
@@ -110,19 +136,14 @@ func TestKeeperNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = inUse.Close() }()
-	if err := unix.Unmount(testHost.space(dhcpSpace), unix.MNT_DETACH); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(testHost.space(dhcpSpace)); err != nil {
-		t.Fatal(err)
-	}
+	breaks(t)
 	if err := keeper.Run(ctx, events); !errors.Is(err, context.Canceled) && err != nil {
 		t.Error(err)
 	}
-	if len(repaired) == 0 || repaired[0].Op != OpRemove || int(keeper.Repairs()) != len(repaired) {
+	if len(repaired) == 0 || repaired[0].Op != first || int(keeper.Repairs()) != len(repaired) {
 		t.Errorf("%d repairs: %v", keeper.Repairs(), repaired)
 	}
-	has(t, inside(t, dhcpSpace, "addr show"), "10.0.0.2/24")
+	has(t, inside(t, dhcpSpace, "addr show"), "10.0.0.2/24", "mtu 1500")
 	for range events { // until it is closed, and nobody waits
 	}
 }
