@@ -76,6 +76,7 @@ func TestAdminOnly(t *testing.T) {
 		{path: "/compute/v2.1/limits?tenant_id=admin-id"},
 		{path: "/network/v2.0/agents"},
 		{path: "/network/v2.0/quotas"},
+		{path: "/network/v2.0/network-ip-availabilities"},
 		{path: "/network/v2.0/quotas/admin-id"},
 		{path: "/compute/v2.1/os-keypairs?user_id=admin-id", version: "2.10"},
 	} {

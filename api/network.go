@@ -31,7 +31,7 @@ func (a *api) networkService() service {
 	for _, k := range networkResources {
 		routes = append(routes, a.recordRoutes(k)...)
 	}
-	routes = append(routes, a.routerActionRoutes()...)
+	routes = slices.Concat(routes, a.routerActionRoutes(), a.availabilityRoutes())
 	return service{name: "network", shape: networkFault, routes: append([]route{
 		{pattern: "GET /network", do: a.networkVersions, access: forAll},
 		{pattern: "GET /network/{$}", do: a.networkVersions, access: forAll},
@@ -73,6 +73,7 @@ var networkExtensions = []struct{ alias, name string }{
 	{"ip-substring-filtering", "IP address substring filtering"},
 	{"net-mtu", "Network MTU"},
 	{"net-mtu-writable", "Network MTU (writable)"},
+	{"network-ip-availability", "Network IP Availability"},
 	{"network_availability_zone", "Network Availability Zone"},
 	{"pagination", "Pagination support"},
 	{"port-security", "Port Security"},

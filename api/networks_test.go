@@ -100,6 +100,8 @@ func TestNetworkRecords(t *testing.T) {
 		step{bob, "PUT", "/floatingips/{floating}", `{"floatingip": {"port_id": "{port}"}}`, ""},
 		step{bob, "GET", "/floatingips/{floating}", "", ""},
 		step{bob, "PUT", "/floatingips/{floating}", `{"floatingip": {"port_id": null}}`, ""},
+		step{admin, "GET", "/network-ip-availabilities?network_name=site", "", ""},
+		step{admin, "GET", "/network-ip-availabilities/{public}", "", ""},
 		step{bob, "GET", "/quotas/builders-id", "", ""},
 		step{bob, "GET", "/quotas/builders-id/details", "", ""},
 		step{bob, "DELETE", "/floatingips/{floating}", "", ""},

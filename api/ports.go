@@ -1,12 +1,9 @@
 package api
 
 import (
-	"errors"
 	"net"
-	"net/http"
 	"net/netip"
 
-	"compute-agent/compute"
 	"compute-agent/neutron"
 )
 
@@ -262,7 +259,7 @@ func (r *records) updatePort(id string, in item) (view, error) {
 	return viewOf(p, err, r.portView)
 }
 
-// checkPortRefers refuses what a port of the caller may not refer to: groups and devices of others, other hosts.
+// checkPortRefers refuses what a port of the caller may not refer to: groups of others, other hosts.
 func (r *records) checkPortRefers(b portBody) error {
 	if host := b.HostID.value; host != "" && host != r.api.Hostname {
 		return invalidInput("binding:host_id '%s' is not this host, '%s'", shorten(host), r.api.Hostname)
@@ -272,28 +269,5 @@ func (r *records) checkPortRefers(b portBody) error {
 			return err
 		}
 	}
-	return r.checkDevice(b.DeviceID.value)
-}
-
-// checkDevice refuses the ID of another project's server or router: a port that says it is a device's is shown as the device's.
-func (r *records) checkDevice(id string) error {
-	if id == "" || r.caller.admin {
-		return nil
-	}
-	s, err := r.api.Backend.Server(r.ctx(), id)
-	owner := s.ProjectID
-	if errors.Is(err, compute.ErrNotFound) {
-		var router neutron.Router
-		router, err = r.api.Backend.Router(r.ctx(), id)
-		owner = router.ProjectID
-	}
-	switch {
-	case errors.Is(err, compute.ErrNotFound):
-		return nil
-	case err == nil && !r.caller.mine(owner):
-		f := faultf(http.StatusConflict, "The following device_id %s is not owned by your tenant or matches another tenants router.", id)
-		f.class = "DeviceIDNotOwnedByTenant"
-		return f
-	}
-	return err
+	return nil
 }

@@ -57,17 +57,20 @@ type poolView struct {
 }
 
 func (r *records) subnetView(s neutron.Subnet) view {
-	version := 4
-	if s.CIDR.Addr().Is6() {
-		version = 6
-	}
 	return standard{s.ID, s.ProjectID, s.Description, s.Tags, s.Revision, s.Created, s.Updated}.add(view{
-		"name": s.Name, "network_id": s.NetworkID, "ip_version": version, "cidr": s.CIDR.String(), "gateway_ip": addressOrNull(s.Gateway),
+		"name": s.Name, "network_id": s.NetworkID, "ip_version": ipVersion(s), "cidr": s.CIDR.String(), "gateway_ip": addressOrNull(s.Gateway),
 		"enable_dhcp": s.DHCP, "dns_nameservers": listOf(s.DNS, netip.Addr.String), "host_routes": routeViews(s.Routes),
 		"allocation_pools": listOf(s.Pools, func(p neutron.Range) poolView { return poolView{p.First, p.Last} }),
 		"ipv6_ra_mode":     orNull(string(s.RAMode)), "ipv6_address_mode": orNull(string(s.AddressMode)),
 		"service_types": orNone(s.ServiceTypes), "subnetpool_id": nil, "shared": r.network(s.NetworkID).Shared,
 	})
+}
+
+func ipVersion(s neutron.Subnet) int {
+	if s.CIDR.Addr().Is6() {
+		return 6
+	}
+	return 4
 }
 
 type subnetBody struct {
