@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -92,6 +93,56 @@ func TestFirewall(t *testing.T) {
 		right.apply(nil, nil)
 		left.apply(nil, nil)
 	}
+}
+
+// TestService asks a service in a namespace that is in a VLAN of a filtering bridge, through the asker's filter: the answer is let in, as that of
+// a connection, only if both ways are in one zone.
+func TestService(t *testing.T) {
+	_, right := twoHosts(t)
+	const port, space, device = "33333333-3333-4333-8333-333333333333", "qdhcp-lab", "ns-33333333-33"
+	s := rules(true)
+	s.Devices = []firewall.Device{{Name: network.TapName(port), VLAN: 100}}
+	right.enter()
+	wall := firewall.New(command.Exec{}, firewall.VariantDefault, nil)
+	if err := wall.Apply(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	service := network.Device{Port: port, Network: netA, Name: device, MAC: mac(3), Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.3/24")}}
+	right.apply(networksOf(true), portsOf(), network.Namespace{Name: space, Devices: []network.Device{service}})
+	asker := right.guest(portA)
+	answer := make(chan error, 1)
+	var listener *net.UDPConn
+	if err := right.InNamespace(space, func() (err error) {
+		run(t, "ip", "neigh", "replace", "10.0.0.1", "lladdr", mac(1).String(), "dev", device)
+		listener, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 53})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	go func() {
+		_, from, err := listener.ReadFromUDP(make([]byte, 100))
+		if err == nil {
+			_, err = listener.WriteToUDP([]byte("answer"), from)
+		}
+		answer <- err
+	}()
+	asker.send(ip(mac(1), 1, 3, 53))
+	select {
+	case err := <-answer:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the question does not come to the service")
+	}
+	if !asker.gets([]byte("answer")) {
+		t.Error("the answer does not come")
+	}
+	if err := wall.Apply(t.Context(), firewall.State{}); err != nil {
+		t.Fatal(err)
+	}
+	right.apply(nil, nil)
 }
 
 // testSender sends what a guest may and what it may not.

@@ -85,10 +85,10 @@ func run(t testing.TB, program string, args ...string) string {
 }
 
 // apply makes the host so, and checks that to do it again would be nothing.
-func (h *host) apply(networks []network.Network, ports []network.Port) {
+func (h *host) apply(networks []network.Network, ports []network.Port, spaces ...network.Namespace) {
 	h.t.Helper()
 	h.enter()
-	want, err := network.Wanted(networks, ports)
+	want, err := network.Wanted(networks, ports, spaces...)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -191,6 +191,21 @@ func (g *guest) got(frame, mark []byte) bool {
 			return seen
 		}
 		seen = seen || bytes.Equal(buffer[vnetHeader:n], frame)
+	}
+}
+
+// gets waits for a frame with this at its end.
+func (g *guest) gets(end []byte) bool {
+	for buffer := make([]byte, 4096); ; {
+		n, err := unix.Read(g.fd, buffer)
+		if err == nil && bytes.HasSuffix(buffer[:n], end) {
+			return true
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			if ready, _ := unix.Poll([]unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}}, 5_000); ready == 0 {
+				return false
+			}
+		}
 	}
 }
 
