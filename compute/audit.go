@@ -73,6 +73,9 @@ func (m *Manager) auditSoon() {
 
 // audit compares all servers with all guests, and looks closer where they differ.
 func (m *Manager) audit() {
+	if m.opt.Network != nil {
+		m.opt.Network.Audit()
+	}
 	if _, _, err := m.learnHost(); err != nil {
 		m.log.Warn("audit: the hypervisor does not answer", "error", err)
 		return

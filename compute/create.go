@@ -103,6 +103,12 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	if s.Hardware, err = on.settle(s); err != nil {
 		return s, err
 	}
+	if err := m.requestPorts(tx, s, req); err != nil {
+		return s, err
+	}
+	if on.ports, err = guestPorts(tx, s.ID); err != nil {
+		return s, err
+	}
 	if err := on.check(s, m.disks.Files(s)); err != nil {
 		return s, err
 	}
@@ -133,6 +139,7 @@ func named(field, what, id string, err error) error {
 func (m *Manager) createProcedure() procedure {
 	return procedure{
 		steps: []step{
+			{name: "network", task: TaskNetworking, do: doWire, undo: doUnwire},
 			{name: "files", task: TaskBlockDevices, do: doMakeFiles, undo: doRemoveFiles},
 			{name: "guest", task: TaskSpawning, do: doCreateGuest, undo: doDestroy},
 			{name: "start", task: TaskSpawning, do: doStart},

@@ -119,6 +119,9 @@ func (w *work) createGuest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.wire(ctx); err != nil {
+		return err
+	}
 	if err := w.keepDefinition(ctx, spec); err != nil {
 		return err
 	}
@@ -165,6 +168,9 @@ func (m *Manager) orLost(err error, claim Claim) error {
 
 // startGuest runs a server's guest as it is, and makes it first if it is not there.
 func (w *work) startGuest(ctx context.Context) error {
+	if err := w.wire(ctx); err != nil {
+		return err
+	}
 	start := func(ctx context.Context) error { return w.m.driver.Start(ctx, w.op.ServerID) }
 	err := w.m.driverCall(start)
 	if !errors.Is(err, virt.ErrNotFound) {

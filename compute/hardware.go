@@ -33,6 +33,13 @@ func (m *Manager) define(s Server) (virt.Spec, Claim, error) {
 	}
 	claim, cells := m.ledger.place(s.ID)
 	on.placed, on.devices, on.cells = claim.NUMA, guestDevices(claim.PCI), cells
+	err = m.store.View(m.base, func(tx Reader) error {
+		on.ports, err = guestPorts(tx, s.ID)
+		return err
+	})
+	if err != nil {
+		return virt.Spec{}, Claim{}, err
+	}
 	spec, err := buildSpec(s, m.disks.Files(s), on)
 	return spec, claim, err
 }

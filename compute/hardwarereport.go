@@ -15,6 +15,7 @@ type HardwareFacts struct {
 	Files   Files
 	Host    virt.Host
 	Storage Storage
+	Ports   []guest.Port
 }
 
 // Read reads the records of a server by its ID, or by its name if no other server has that.
@@ -30,6 +31,9 @@ func (f *HardwareFacts) Read(tx Reader, server string) (err error) {
 		if c.ServerID == f.Server.ID && c.Kind == ClaimOwn {
 			f.Claim = c
 		}
+	}
+	if f.Ports, err = guestPorts(tx, f.Server.ID); err != nil {
+		return err
 	}
 	made, err := tx.Definition(f.Server.ID)
 	if err == nil {
@@ -81,7 +85,7 @@ func (c Capacity) Define(f HardwareFacts, guests GuestOptions) (virt.Spec, error
 	}
 	return buildSpec(f.Server, f.Files, machine{
 		host: f.Host, storage: f.Storage, guests: guests, numa: c.NUMA, cells: size.cells,
-		placed: f.Claim.NUMA, devices: guestDevices(f.Claim.PCI),
+		placed: f.Claim.NUMA, devices: guestDevices(f.Claim.PCI), ports: f.Ports,
 	})
 }
 

@@ -18,6 +18,8 @@ type Options struct {
 	Store  Store
 	Driver virt.Driver
 	Disks  Disks
+	// Network makes the host ready for servers' ports; nil for an agent whose servers have none.
+	Network *HostNetwork
 	// Blobs is told of image bytes that a deleted server no longer names; nil for nobody.
 	Blobs Blobs
 

@@ -77,6 +77,8 @@ type Fabric interface {
 	// one port or network leaves the others as they are wanted; the error then has a *fabric.PortError for each port that does not
 	// work. A port whose filter could not be loaded lets nothing pass.
 	Apply(ctx context.Context, want fabric.State) error
+	// Resync makes the next Apply read what it else remembers of the host.
+	Resync()
 }
 
 // RequestedNetwork is one interface that a new server is to have.

@@ -28,6 +28,7 @@ type TaskState string
 const (
 	TaskNone              TaskState = ""
 	TaskScheduling        TaskState = "scheduling"
+	TaskNetworking        TaskState = "networking"
 	TaskBlockDevices      TaskState = "block_device_mapping"
 	TaskSpawning          TaskState = "spawning"
 	TaskDeleting          TaskState = "deleting"

@@ -69,6 +69,7 @@ type work struct {
 	server Server // as it was last stored
 	log    *slog.Logger
 	began  time.Time
+	wired  bool // the host is ready for the server's ports
 }
 
 func newWork(m *Manager, op Operation) *work {

@@ -121,6 +121,8 @@ const (
 	StatusDown   Status = "DOWN"
 	StatusBuild  Status = "BUILD"
 	StatusError  Status = "ERROR"
+	// StatusNone is that of a port which stands only for an address.
+	StatusNone Status = "N/A"
 )
 
 // The device owners that mean something.

@@ -1,0 +1,125 @@
+package compute
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+
+	"compute-agent/guest"
+	"compute-agent/network"
+	"compute-agent/neutron"
+)
+
+// guestPorts is what a server's guest has to know of its ports.
+func guestPorts(tx NetworkReader, serverID string) ([]guest.Port, error) {
+	ports, err := tx.PortsOf(serverID)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]guest.Port, 0, len(ports))
+	for _, p := range ports {
+		net, err := tx.Network(p.NetworkID)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, guestPort(p, net))
+	}
+	return out, nil
+}
+
+// guestPort is a port as the guest's definition has it. Its tap is the agent's, made before the guest and kept after it, so that
+// the guest never has a device that is not filtered.
+func guestPort(p neutron.Port, net neutron.Network) guest.Port {
+	out := guest.Port{
+		ID: p.ID, MAC: p.MAC, VNICType: cmp.Or(p.VNICType, "normal"), VIFType: p.VIFType, Bridge: network.BridgeName(net.ID), Device: network.TapName(p.ID),
+		MTU: net.MTU,
+	}
+	for _, ip := range p.FixedIPs {
+		out.Addresses = append(out.Addresses, ip.Address)
+	}
+	return out
+}
+
+// portsOf reads a server's ports, in the order of its interfaces.
+func (m *Manager) portsOf(ctx context.Context, serverID string) (ports []neutron.Port, err error) {
+	err = m.store.View(ctx, func(tx Reader) error {
+		ports, err = tx.PortsOf(serverID)
+		return err
+	})
+	return ports, err
+}
+
+// requestPorts gives a new server the ports that it asks for.
+func (m *Manager) requestPorts(tx Writer, s Server, req CreateRequest) error {
+	networks := req.Networks
+	if req.Networking == NetworksAuto {
+		auto, err := autoNetwork(tx, s.ProjectID)
+		if err != nil || auto == "" {
+			return err
+		}
+		networks = []RequestedNetwork{{NetworkID: auto}}
+	}
+	if len(networks) > 0 && m.opt.Network == nil {
+		return invalid("networks", "this host has no network service")
+	}
+	for i, n := range networks {
+		_, err := allocatePort(tx, portFor{
+			Server: s, NetworkID: n.NetworkID, PortID: n.PortID, FixedIP: n.FixedIP, Groups: req.SecurityGroups, Tag: n.Tag, Index: i, Now: m.now(),
+		})
+		if err != nil {
+			return fmt.Errorf("networks[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// portFor is a port that a server is to have: one that is made on a network, or one that is there.
+type portFor struct {
+	Server    Server
+	NetworkID string
+	PortID    string
+	FixedIP   netip.Addr
+}
+
+// doWire makes the host ready for the server's ports.
+func doWire(ctx context.Context, w *work) error { return w.wire(ctx) }
+
+// wire makes the host ready for the server's ports, filters first, then taps in their bridges; once in an operation. The taps of a
+// server that was there before are there already, but after a restart of the host.
+func (w *work) wire(ctx context.Context) error {
+	if w.wired {
+		return nil
+	}
+	ports, err := w.m.portsOf(ctx, w.op.ServerID)
+	if err != nil {
+		return err
+	}
+	if len(ports) > 0 {
+		if w.m.opt.Network == nil {
+			return &Failure{Kind: ErrUnavailable, Subject: "server " + w.op.ServerID, Reason: "it has ports, and this agent was started without networks"}
+		}
+		if err := w.m.opt.Network.SyncPorts(ctx, ports); err != nil {
+			return err
+		}
+	}
+	w.wired = true
+	return nil
+}
+
+// doUnwire gives a server's ports back: those that were made for it go, the others belong to nobody. The host follows. What it could not
+// take away it tries again by itself: no record refers to it any more, and what is on the host bears the agent's mark.
+func doUnwire(ctx context.Context, w *work) error {
+	ports, err := w.m.portsOf(ctx, w.op.ServerID)
+	if err != nil || len(ports) == 0 {
+		return err
+	}
+	err = w.save(ctx, func(*Server) {}, func(tx Writer) error { return releasePorts(tx, w.op.ServerID) })
+	if err != nil || w.m.opt.Network == nil {
+		return err
+	}
+	if err := w.m.opt.Network.SyncPorts(ctx, ports); err != nil {
+		w.log.Warn("the host's networks are not rid of the server's ports yet; that is tried again", "error", err)
+	}
+	return nil
+}
