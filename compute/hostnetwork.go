@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,10 @@ type HostNetwork struct {
 
 // round is one time that the host is made what the records say.
 type round struct {
-	done chan struct{}
-	err  error
+	done   chan struct{}
+	err    error            // all that went wrong
+	fatal  error            // what kept it from being done at all
+	broken map[string]error // ports that do not work, by ID
 }
 
 // NewHostNetwork returns the host's networks, of which nothing is touched before the first Sync. The logger may be nil for none.
@@ -54,8 +57,7 @@ func (n *HostNetwork) Close() {
 	n.wg.Wait()
 }
 
-// Sync makes the host what the records say now, and returns when it is, or ctx ends. The error is that of all ports; see
-// PortsSynced for those of a server.
+// Sync makes the host what the records say now, and returns when it is, or ctx ends. The error is all that went wrong.
 func (n *HostNetwork) Sync(ctx context.Context) error {
 	r := n.ask()
 	select {
@@ -75,40 +77,19 @@ func (n *HostNetwork) Audit() {
 	n.ask()
 }
 
-// SyncPorts is Sync, and its error only what concerns the ports with these IDs.
+// SyncPorts is Sync for who wants to use these ports: the error is what keeps one of them from working, whatever is wrong elsewhere.
 func (n *HostNetwork) SyncPorts(ctx context.Context, ports []neutron.Port) error {
-	return concerning(n.Sync(ctx), ports)
-}
-
-// concerning is what of an error of Sync keeps these ports from working: their own errors, and whatever is no port's.
-func concerning(err error, ports []neutron.Port) error {
-	ours := map[string]bool{}
-	for _, p := range ports {
-		ours[p.ID] = true
+	r := n.ask()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	var errs []error
-	for _, e := range joined(err) {
-		if port, is := errors.AsType[*fabric.PortError](e); !is || ours[port.Port] {
-			errs = append(errs, e)
-		}
+	for _, p := range ports {
+		errs = append(errs, r.broken[p.ID])
 	}
-	return errors.Join(errs...)
-}
-
-// joined are the errors of an errors.Join, and of those in it.
-func joined(err error) []error {
-	if err == nil {
-		return nil
-	}
-	list, is := err.(interface{ Unwrap() []error })
-	if _, message := err.(*Failure); !is || message {
-		return []error{err}
-	}
-	var out []error
-	for _, e := range list.Unwrap() {
-		out = append(out, joined(e)...)
-	}
-	return out
+	return errors.Join(append(errs, r.fatal)...)
 }
 
 // ask returns the round that begins after now.
@@ -120,7 +101,7 @@ func (n *HostNetwork) ask() *round {
 	}
 	r := n.next
 	if n.base.Err() != nil {
-		r.err = errParked
+		r.err, r.fatal = errParked, errParked
 		close(r.done)
 		n.next = nil
 		return r
@@ -144,32 +125,56 @@ func (n *HostNetwork) run() {
 			return
 		}
 		n.mu.Unlock()
-		r.err = n.once()
+		n.do(r)
 		close(r.done)
 		n.note(r.err)
 	}
 }
 
-// once is one round. It ends by itself: every program that it runs has its limit.
-func (n *HostNetwork) once() error {
+// do is one round. It ends by itself: every program that it runs has its limit.
+func (n *HostNetwork) do(r *round) {
 	var records neutron.Records
-	err := n.store.View(n.base, func(tx Reader) (err error) {
+	r.fatal = n.store.View(n.base, func(tx Reader) (err error) {
 		records, err = networkRecords(tx)
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("read the networks: %w", err)
+	if r.fatal != nil {
+		r.fatal = fmt.Errorf("read the networks: %w", r.fatal)
+		r.err = r.fatal
+		return
 	}
 	want, problems := neutron.Plan(records, n.site)
-	problems = errors.Join(problems, n.fabric.Apply(n.base, want))
-	return errors.Join(problems, n.setStatus(records.Ports, problems))
+	applied := n.fabric.Apply(n.base, want)
+	r.broken = brokenPorts(records.Ports, want, problems, applied)
+	r.err = errors.Join(problems, applied, n.setStatus(records.Ports, r.broken))
 }
 
-// setStatus writes down which ports work, as Neutron's agents do: those that are bound and were done.
-func (n *HostNetwork) setStatus(ports []neutron.Port, problems error) error {
+// brokenPorts says which of the ports that are bound to this host do not work, and why: what could not be applied of them, or that no
+// sense could be made of them.
+func brokenPorts(ports []neutron.Port, want fabric.State, problems, applied error) map[string]error {
+	broken := map[string]error{}
+	planned := map[string]bool{}
+	for _, p := range want.Ports {
+		planned[p.ID] = true
+	}
+	for _, p := range ports {
+		if p.OfServer() && !planned[p.ID] {
+			broken[p.ID] = &fabric.PortError{Port: p.ID, Err: cmp.Or(problems, errNotPlanned)}
+		}
+	}
+	for _, e := range fabric.PortErrors(applied) {
+		broken[e.Port] = e
+	}
+	return broken
+}
+
+var errNotPlanned = errors.New("it is not for this host")
+
+// setStatus writes down which ports work, as Neutron's agents do: those that somebody has and that were done.
+func (n *HostNetwork) setStatus(ports []neutron.Port, broken map[string]error) error {
 	found := map[string]neutron.Status{}
 	for _, p := range ports {
-		if is := statusOf(p, problems); is != p.Status {
+		if is := statusOf(p, broken[p.ID]); is != p.Status {
 			found[p.ID] = is
 		}
 	}
@@ -195,13 +200,13 @@ func (n *HostNetwork) setStatus(ports []neutron.Port, problems error) error {
 	return nil
 }
 
-func statusOf(p neutron.Port, problems error) neutron.Status {
+func statusOf(p neutron.Port, broken error) neutron.Status {
 	switch {
-	case p.DeviceID == "" || !p.AdminUp:
-		return neutron.StatusDown
 	case p.DeviceOwner == neutron.OwnerFloatingIP: // an address that no interface has
 		return neutron.StatusNone
-	case concerning(problems, []neutron.Port{p}) != nil:
+	case p.DeviceID == "" || !p.AdminUp:
+		return neutron.StatusDown
+	case broken != nil:
 		return neutron.StatusError
 	}
 	return neutron.StatusActive

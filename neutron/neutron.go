@@ -7,6 +7,7 @@ package neutron
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"compute-agent/network"
@@ -133,6 +134,9 @@ const (
 	OwnerGateway    = "network:router_gateway"
 	OwnerFloatingIP = "network:floatingip"
 )
+
+// OfServer says whether a server has the port.
+func (p *Port) OfServer() bool { return p.DeviceID != "" && strings.HasPrefix(p.DeviceOwner, "compute:") }
 
 // FixedIP is an address of a port.
 type FixedIP struct {

@@ -22,6 +22,26 @@ type State struct {
 	Metadata []metadata.Place
 }
 
+// PortErrors are the errors of ports in an error of Apply.
+func PortErrors(err error) []*PortError { return each[*PortError](err) }
+
+// each finds all errors of a type among those that were joined.
+func each[T error](err error) []T {
+	if one, is := err.(T); is {
+		return []T{one}
+	}
+	var out []T
+	switch wrapped := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, e := range wrapped.Unwrap() {
+			out = append(out, each[T](e)...)
+		}
+	case interface{ Unwrap() error }:
+		out = each[T](wrapped.Unwrap())
+	}
+	return out
+}
+
 // PortError says that a port does not work, and why. Its filter lets nothing pass, or it is not plugged in.
 type PortError struct {
 	Port string // ID

@@ -7,7 +7,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${TINY_GUEST_CACHE:-$(cd "$here/../.." && pwd)/.cache/guest}
 
-recipe=$(cat "$here/build.sh" "$here/init" /bin/busybox | sha256sum | cut -c1-16)
+recipe=$(cat "$here/build.sh" "$here/init" "$here/lease" /bin/busybox | sha256sum | cut -c1-16)
 image=$cache/$recipe/tiny.qcow2
 mkdir -p "$cache"
 exec 9>"$cache/lock"
@@ -46,7 +46,8 @@ for applet in $(busybox --list); do
 	[ -e "root/bin/$applet" ] || ln -s busybox "root/bin/$applet"
 done
 cp "$here/init" root/init
-chmod 755 root/init
+cp "$here/lease" root/bin/lease
+chmod 755 root/init root/bin/lease
 for module in $modules; do
 	file=$(find "packages/lib/modules/$release" -name "$module.ko")
 	[ -n "$file" ] || continue # built into this kernel

@@ -1,0 +1,127 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"compute-agent/network"
+	"compute-agent/network/firewall"
+)
+
+// errNotFiltered is why a port is not plugged in.
+var errNotFiltered = errors.New("its filter cannot be loaded, so it is not plugged in")
+
+// Apply makes the host what a State asks for, and changes only what differs. It may end at any line: the next Apply completes it.
+// Filters come first: a port whose filter could not be loaded is not plugged in, or, where it is already, lets nothing pass. What
+// cannot be had takes nothing else with it. The error has a *PortError for each port that does not work; what else is in it is about
+// services of networks.
+func (f *Fabric) Apply(ctx context.Context, want State) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	refused, err := f.filter(ctx, want)
+	errs := []error{err}
+	if err := f.link(ctx, want, refused); err != nil {
+		errs = append(errs, err)
+	}
+	for id, cause := range refused {
+		errs = append(errs, &PortError{id, cause})
+	}
+	return errors.Join(append(errs, f.serve(ctx, want))...)
+}
+
+// filter loads the filters, and says which ports have none.
+func (f *Fabric) filter(ctx context.Context, want State) (refused map[string]error, err error) {
+	refused = map[string]error{}
+	if len(want.Firewall.Ports) > 0 {
+		if err := f.filterBridges(ctx); err != nil {
+			refuse(refused, want, err)
+			return refused, err
+		}
+	}
+	state, invalid := possible(want.Firewall)
+	for id, err := range invalid {
+		refused[id] = err
+	}
+	err = f.opt.Firewall.Apply(ctx, state)
+	if err == nil {
+		return refused, nil
+	}
+	closed := each[*firewall.ClosedError](err)
+	for _, c := range closed {
+		refused[c.Port] = c.Err
+	}
+	if len(closed) == 0 {
+		refuse(refused, want, err)
+	}
+	return refused, err
+}
+
+// refuse says of all ports that they have no filter.
+func refuse(refused map[string]error, want State, cause error) {
+	for _, p := range want.Ports {
+		refused[p.ID] = fmt.Errorf("%w: %w", errNotFiltered, cause)
+	}
+}
+
+// possible is a firewall's State without the ports that make no sense, which would keep all the rest from being loaded.
+func possible(s firewall.State) (firewall.State, map[string]error) {
+	if s.Validate() == nil {
+		return s, nil
+	}
+	invalid := map[string]error{}
+	all := s.Ports
+	s.Ports = nil
+	for _, p := range all {
+		alone := s
+		alone.Ports = []firewall.Port{p}
+		if err := alone.Validate(); err != nil {
+			invalid[p.ID] = err
+			continue
+		}
+		s.Ports = append(s.Ports, p)
+	}
+	return s, invalid
+}
+
+// link makes the links. Of a port without a filter none is made; one that is there stays, since its filter is closed. Ports that are not
+// in their bridges afterwards are added to refused.
+func (f *Fabric) link(ctx context.Context, want State, refused map[string]error) error {
+	have, err := f.opt.OS.Links(ctx)
+	if err != nil {
+		refuse(refused, want, err)
+		return fmt.Errorf("read the host's links: %w", err)
+	}
+	var ports []network.Port
+	for _, p := range want.Ports {
+		if _, there := have.Links[network.TapName(p.ID)]; there || refused[p.ID] == nil {
+			ports = append(ports, p)
+		}
+	}
+	wanted, invalid := network.Wanted(want.Networks, ports)
+	problems := errors.Join(invalid, f.links.Apply(ctx, wanted))
+	if problems == nil {
+		return nil
+	}
+	have, err = f.opt.OS.Links(ctx)
+	for _, p := range ports {
+		if refused[p.ID] == nil && (err != nil || !plugged(p, have, wanted)) {
+			refused[p.ID] = problems
+		}
+	}
+	return problems
+}
+
+// plugged says whether a port's link is as it is wanted. One that the hypervisor makes is not there before the guest.
+func plugged(p network.Port, have, wanted network.State) bool {
+	is, there := have.Links[network.TapName(p.ID)]
+	want, known := wanted.Links[network.TapName(p.ID)]
+	if !known {
+		return true // a device that is no link of the host
+	}
+	if want.Guest {
+		_, bridge := have.Links[want.Master]
+		return want.Master == "" || bridge
+	}
+	return there && is.Master == want.Master && is.Kind == want.Kind
+}
