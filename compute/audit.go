@@ -73,8 +73,8 @@ func (m *Manager) auditSoon() {
 
 // audit compares all servers with all guests, and looks closer where they differ.
 func (m *Manager) audit() {
-	if m.opt.Network != nil {
-		m.opt.Network.Audit()
+	if m.opt.HostNetwork != nil {
+		m.opt.HostNetwork.Audit()
 	}
 	if _, _, err := m.learnHost(); err != nil {
 		m.log.Warn("audit: the hypervisor does not answer", "error", err)

@@ -20,6 +20,7 @@ type scenario struct {
 	before  compute.VMState   // of a server on which the operation was not accepted
 	after   compute.VMState   // of one on which it was done; Deleted: it is gone
 	failed  []compute.VMState // where a step's failure may leave it
+	ports   bool              // the server has ports
 }
 
 func active(w *world) string { return w.create().ID }
@@ -43,7 +44,30 @@ func gone(w *world) string {
 	return id
 }
 
+// wired is a server with ports, wiredGone one whose guest somebody removed.
+func wired(w *world) string {
+	s, err := w.CreateServer(w.t.Context(), connected())
+	w.must(err)
+	return w.await(s.ID).ID
+}
+
+func wiredGone(w *world) string {
+	id := wired(w)
+	w.must(w.StopServer(w.t.Context(), id))
+	w.await(id)
+	w.must(w.hv.UndefineByHand(id))
+	return id
+}
+
 var scenarios = []scenario{
+	{name: "create with ports", ports: true, act: func(w *world, _ string) error {
+		_, err := w.CreateServer(w.t.Context(), connected())
+		return err
+	}, after: compute.Active, failed: []compute.VMState{compute.Error}},
+	{name: "delete with ports", ports: true, prepare: wired, before: compute.Active, after: compute.Deleted, failed: []compute.VMState{compute.Error},
+		act: func(w *world, id string) error { return w.DeleteServer(w.t.Context(), id) }},
+	{name: "start without guest, with ports", ports: true, prepare: wiredGone, before: compute.Stopped, after: compute.Active,
+		failed: []compute.VMState{compute.Stopped}, act: func(w *world, id string) error { return w.StartServer(w.t.Context(), id) }},
 	{name: "create", act: func(w *world, _ string) error {
 		_, err := w.CreateServer(w.t.Context(), request())
 		return err
@@ -76,7 +100,7 @@ var scenarios = []scenario{
 func (sc scenario) stage(t *testing.T, f *fate) (*world, string) {
 	t.Helper()
 	w := newWorld(t)
-	w.blanks = true
+	w.blanks, w.connects = true, sc.ports
 	w.plug()
 	w.boot(nil)
 	var id string
@@ -136,6 +160,12 @@ func (w *world) expect(where string, states ...compute.VMState) {
 	w.waitAll()
 	if n := len(w.servers()) + len(w.guests()) + len(w.claims()) + len(w.files()); n > 0 {
 		w.t.Errorf("%s: %d things are left after the server was deleted", where, n)
+	}
+	if w.connects {
+		w.must(w.hostNetwork.Sync(w.t.Context()))
+		if ports, left := w.ports(), w.wires.list(); len(ports) != 1 || len(left) > 0 {
+			w.t.Errorf("%s: after the server was deleted there are ports %+v, and on the host %q", where, ports, left)
+		}
 	}
 	if free := w.freeDevices(); free != len(pciDevices())-1 {
 		w.t.Errorf("%s: %d PCI devices are free after the server was deleted", where, free)

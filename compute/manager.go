@@ -18,8 +18,9 @@ type Options struct {
 	Store  Store
 	Driver virt.Driver
 	Disks  Disks
-	// Network makes the host ready for servers' ports; nil for an agent whose servers have none.
-	Network *HostNetwork
+	// Networks gives servers their ports, and HostNetwork makes the host ready for them; nil, both, for an agent whose servers have none.
+	Networks    *NetworkService
+	HostNetwork *HostNetwork
 	// Blobs is told of image bytes that a deleted server no longer names; nil for nobody.
 	Blobs Blobs
 

@@ -114,8 +114,8 @@ func (m *Manager) Start(ctx context.Context) error {
 	}
 	// Before the listing, so that no change falls between the two.
 	events := m.driver.Events(m.base)
-	if m.opt.Network != nil {
-		m.opt.Network.SyncSoon() // guests that run have their taps; after a restart of the host nobody has
+	if m.opt.HostNetwork != nil {
+		m.opt.HostNetwork.SyncSoon() // guests that run have their taps; after a restart of the host nobody has
 	}
 	in, err := m.takeInventory(ctx)
 	if err != nil {

@@ -3,8 +3,6 @@ package compute
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"net/netip"
 
 	"compute-agent/guest"
 	"compute-agent/network"
@@ -50,36 +48,28 @@ func (m *Manager) portsOf(ctx context.Context, serverID string) (ports []neutron
 	return ports, err
 }
 
-// requestPorts gives a new server the ports that it asks for.
+// requestPorts gives a new server the interfaces that it asks for.
 func (m *Manager) requestPorts(tx Writer, s Server, req CreateRequest) error {
-	networks := req.Networks
-	if req.Networking == NetworksAuto {
-		auto, err := autoNetwork(tx, s.ProjectID)
-		if err != nil || auto == "" {
-			return err
-		}
-		networks = []RequestedNetwork{{NetworkID: auto}}
+	networks, err := serverNetworks(tx, s.ProjectID, req.Networking, req.Networks)
+	if err != nil || len(networks) == 0 {
+		return err
 	}
-	if len(networks) > 0 && m.opt.Network == nil {
+	if m.opt.Networks == nil {
 		return invalid("networks", "this host has no network service")
 	}
+	groups, err := m.opt.Networks.serverGroups(tx, s.ProjectID, req.SecurityGroups)
+	if err != nil {
+		return err
+	}
 	for i, n := range networks {
-		_, err := allocatePort(tx, portFor{
-			Server: s, NetworkID: n.NetworkID, PortID: n.PortID, FixedIP: n.FixedIP, Groups: req.SecurityGroups, Tag: n.Tag, Index: i, Now: m.now(),
+		_, err := m.opt.Networks.allocate(tx, portFor{
+			RequestedNetwork: n, ServerID: s.ID, ProjectID: s.ProjectID, HostName: hostname(s), Groups: groups, Index: i,
 		})
 		if err != nil {
-			return fmt.Errorf("networks[%d]: %w", i, err)
+			return err
 		}
 	}
 	return nil
-}
-
-// portFor is a port that a server is to have: one that is made on a network, or one that is there.
-type portFor struct {
-	Server    Server
-	NetworkID string
-	PortID    string
-	FixedIP   netip.Addr
 }
 
 // doWire makes the host ready for the server's ports.
@@ -96,15 +86,19 @@ func (w *work) wire(ctx context.Context) error {
 		return err
 	}
 	if len(ports) > 0 {
-		if w.m.opt.Network == nil {
-			return &Failure{Kind: ErrUnavailable, Subject: "server " + w.op.ServerID, Reason: "it has ports, and this agent was started without networks"}
+		if w.m.opt.HostNetwork == nil {
+			return errNoNetworks(w.op.ServerID)
 		}
-		if err := w.m.opt.Network.SyncPorts(ctx, ports); err != nil {
+		if err := w.m.opt.HostNetwork.SyncPorts(ctx, ports); err != nil {
 			return err
 		}
 	}
 	w.wired = true
 	return nil
+}
+
+func errNoNetworks(serverID string) error {
+	return &Failure{Kind: ErrUnavailable, Subject: "server " + serverID, Reason: "it has ports, and the agent was started without networks"}
 }
 
 // doUnwire gives a server's ports back: those that were made for it go, the others belong to nobody. The host follows. What it could not
@@ -114,11 +108,14 @@ func doUnwire(ctx context.Context, w *work) error {
 	if err != nil || len(ports) == 0 {
 		return err
 	}
-	err = w.save(ctx, func(*Server) {}, func(tx Writer) error { return releasePorts(tx, w.op.ServerID) })
-	if err != nil || w.m.opt.Network == nil {
+	if w.m.opt.Networks == nil || w.m.opt.HostNetwork == nil {
+		return errNoNetworks(w.op.ServerID)
+	}
+	err = w.save(ctx, func(*Server) {}, func(tx Writer) error { return w.m.opt.Networks.release(tx, w.op.ServerID) })
+	if err != nil {
 		return err
 	}
-	if err := w.m.opt.Network.SyncPorts(ctx, ports); err != nil {
+	if err := w.m.opt.HostNetwork.SyncPorts(ctx, ports); err != nil {
 		w.log.Warn("the host's networks are not rid of the server's ports yet; that is tried again", "error", err)
 	}
 	return nil

@@ -36,6 +36,12 @@ type world struct {
 	blanks  bool              // the flavor has an ephemeral disk and swap
 	wrote   notice            // raised after each write to the store
 
+	connects    bool // the agents have networks
+	wires       wires
+	fabric      compute.Fabric // in place of the wires
+	hostNetwork *compute.HostNetwork
+	networks    *compute.NetworkService
+
 	*compute.Manager // of the agent that runs
 	agent            *agent
 }
@@ -114,6 +120,9 @@ func (w *world) prepare(f *fate) {
 	opt := compute.Options{
 		Store: &mortalStore{st, f, &w.wrote}, Driver: &mortalDriver{driver, f}, Disks: &mortalDisks{disks, f}, SettleTime: -1,
 	}
+	if w.connects {
+		w.connect(&opt, f)
+	}
 	if w.options != nil {
 		w.options(&opt)
 	}
@@ -123,6 +132,9 @@ func (w *world) prepare(f *fate) {
 	}
 	w.agent, w.Manager = &agent{manager: m, store: st, driver: driver, fate: f}, m
 	w.seed()
+	if w.connects {
+		w.lay()
+	}
 }
 
 // seed puts a flavor, an image and a key into the store, past the agent's fate.
@@ -173,7 +185,11 @@ func (w *world) end(ctx context.Context) {
 	if w.agent == nil {
 		return
 	}
-	if err := errors.Join(w.agent.manager.Close(ctx), w.agent.driver.Close(), w.agent.store.Close()); err != nil {
+	err := w.agent.manager.Close(ctx)
+	if w.hostNetwork != nil {
+		w.hostNetwork.Close()
+	}
+	if err := errors.Join(err, w.agent.driver.Close(), w.agent.store.Close()); err != nil {
 		w.t.Error(err)
 	}
 	w.agent = nil
@@ -336,6 +352,7 @@ func (w *world) audit() {
 		w.t.Errorf("files of %v; servers that have some: %v", files, withFiles)
 	}
 	w.auditLedger(used)
+	w.auditPorts()
 	if found := w.Differences(); len(found) > 0 {
 		w.t.Errorf("the agent's own audit finds %q", found)
 	}
