@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"compute-agent/network"
 	"compute-agent/network/firewall"
@@ -19,15 +21,17 @@ var errNotFiltered = errors.New("its filter cannot be loaded, so it is not plugg
 func (f *Fabric) Apply(ctx context.Context, want State) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.want, f.asked = want, true
 	refused, err := f.filter(ctx, want)
 	errs := []error{err}
-	if err := f.link(ctx, want, refused); err != nil {
-		errs = append(errs, err)
+	// Who is in a namespace that is to go leaves it first: an open socket keeps it in being.
+	f.routers.Release(want.Routers)
+	f.metadata.Release(want.Metadata)
+	errs = append(errs, f.link(ctx, want, refused))
+	for _, id := range slices.Sorted(maps.Keys(refused)) {
+		errs = append(errs, &PortError{id, refused[id]})
 	}
-	for id, cause := range refused {
-		errs = append(errs, &PortError{id, cause})
-	}
-	return errors.Join(append(errs, f.serve(ctx, want))...)
+	return errors.Join(append(errs, f.dhcp.Apply(ctx, want.DHCP), f.routers.Apply(ctx, want.Routers), f.metadata.Apply(want.Metadata))...)
 }
 
 // filter loads the filters, and says which ports have none.
@@ -43,7 +47,8 @@ func (f *Fabric) filter(ctx context.Context, want State) (refused map[string]err
 	for id, err := range invalid {
 		refused[id] = err
 	}
-	err = f.opt.Firewall.Apply(ctx, state)
+	err = f.firewall.Apply(ctx, state)
+	f.generation, _ = firewall.Generation() // without it the rules are looked at once more
 	if err == nil {
 		return refused, nil
 	}
@@ -87,7 +92,7 @@ func possible(s firewall.State) (firewall.State, map[string]error) {
 // link makes the links. Of a port without a filter none is made; one that is there stays, since its filter is closed. Ports that are not
 // in their bridges afterwards are added to refused.
 func (f *Fabric) link(ctx context.Context, want State, refused map[string]error) error {
-	have, err := f.opt.OS.Links(ctx)
+	have, err := f.os.Links(ctx)
 	if err != nil {
 		refuse(refused, want, err)
 		return fmt.Errorf("read the host's links: %w", err)
@@ -98,12 +103,12 @@ func (f *Fabric) link(ctx context.Context, want State, refused map[string]error)
 			ports = append(ports, p)
 		}
 	}
-	wanted, invalid := network.Wanted(want.Networks, ports)
+	wanted, invalid := network.Wanted(want.Networks, ports, want.Namespaces...)
 	problems := errors.Join(invalid, f.links.Apply(ctx, wanted))
 	if problems == nil {
 		return nil
 	}
-	have, err = f.opt.OS.Links(ctx)
+	have, err = f.os.Links(ctx)
 	for _, p := range ports {
 		if refused[p.ID] == nil && (err != nil || !plugged(p, have, wanted)) {
 			refused[p.ID] = problems

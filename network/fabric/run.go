@@ -9,78 +9,177 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"compute-agent/internal/command"
 	"compute-agent/network"
+	"compute-agent/network/dhcp"
 	"compute-agent/network/firewall"
+	"compute-agent/network/metadata"
+	"compute-agent/network/router"
 )
 
 // Options are what a Fabric works with.
 type Options struct {
-	// OS is the links of the host; network.Host is the real ones.
-	OS       network.OS
-	Firewall *firewall.Firewall
-	// Services run in namespaces of the host; nil for none of them.
-	Services Services
-	Runner   command.Runner
-	Proc     string       // /proc
+	Host    network.Host
+	Runner  command.Runner
+	Variant firewall.Variant
+	// Dir is for the files of DHCP servers. All users must be able to enter it: dnsmasq is not root.
+	Dir      string
+	Metadata metadata.Source
 	Logger   *slog.Logger // default: nothing is logged
 }
 
-// Services are what runs for networks: their namespaces with DHCP servers, routers and the metadata service.
-type Services interface {
-	Apply(ctx context.Context, want State) error
-}
-
-// Fabric makes a host's networks what is wanted. Its methods may be called at the same time.
+// Fabric makes a host's networks what is wanted, and puts right what others change. Its methods may be called at the same time.
 type Fabric struct {
-	opt   Options
-	links *network.Keeper
+	opt      Options
+	os       network.OS
+	firewall *firewall.Firewall
+	links    *network.Keeper
+	dhcp     *dhcp.Supervisor
+	routers  *router.Routers
+	metadata *metadata.Service
+
 	mu    sync.Mutex // held while something is changed
+	want  State
+	asked bool
+	// generation is that of the rules when they were last as wanted.
+	generation uint32
+
+	end  context.CancelFunc // of what puts things right
+	busy sync.WaitGroup
 }
 
-// New returns the Fabric of the network namespace in which it is called. Nothing is touched yet.
-func New(opt Options) *Fabric {
+// Open returns the Fabric of the network namespace in which it is called. Nothing is touched before the first Apply.
+func Open(opt Options) (*Fabric, error) {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
-	f := &Fabric{opt: opt}
-	f.links = network.NewKeeper(opt.OS, f.report)
-	return f
+	if err := os.MkdirAll(opt.Dir, 0o711); err != nil {
+		return nil, fmt.Errorf("directory of the networks: %w", err)
+	}
+	f := &Fabric{opt: opt, os: opt.Host}
+	f.firewall = firewall.New(opt.Runner, opt.Variant, firewall.Kernel{})
+	f.links = network.NewKeeper(opt.Host, f.repaired)
+	f.routers = router.New(opt.Host, opt.Runner, opt.Variant, func(err error) { opt.Logger.Error("router advertisements", "error", err) })
+	f.metadata = metadata.New(metadata.Options{Source: opt.Metadata, Logger: opt.Logger})
+	var err error
+	f.dhcp, err = dhcp.New(dhcp.Options{Dir: opt.Dir, Run: opt.Runner, Host: opt.Host, Report: f.restarted})
+	if err != nil {
+		return nil, err
+	}
+	ctx, end := context.WithCancel(context.Background())
+	f.end = end
+	if err := f.keep(ctx); err != nil {
+		end()
+		return nil, err
+	}
+	return f, nil
 }
 
-func (f *Fabric) report(made []network.Change, err error) {
+// keep puts links and filters right when the kernel tells that somebody changed them.
+func (f *Fabric) keep(ctx context.Context) error {
+	links, err := f.opt.Host.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	f.busy.Go(func() {
+		if err := f.links.Run(ctx, links); ctx.Err() == nil {
+			f.opt.Logger.Error("links of the host are not watched any more", "error", err)
+		}
+	})
+	rules, err := firewall.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	f.busy.Go(func() { f.guard(ctx, rules) })
+	return nil
+}
+
+// settle is how long after a change of rules by somebody else they are looked at: whoever loads them anew does it in several steps.
+const settle = 200 * time.Millisecond
+
+// guard loads the filters again when somebody else has changed rules.
+func (f *Fabric) guard(ctx context.Context, rules <-chan struct{}) {
+	for {
+		select {
+		case _, more := <-rules:
+			if !more {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-rules: // told of by the same look
+		default:
+		}
+		f.reload(ctx)
+	}
+}
+
+func (f *Fabric) reload(ctx context.Context) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	is, err := firewall.Generation()
+	if !f.asked || err == nil && is == f.generation {
+		return // it was this Fabric that changed them
+	}
+	f.opt.Logger.Info("somebody else changed rules of the host; those of the ports are looked at")
+	f.firewall.Resync()
+	if _, err := f.filter(ctx, f.want); err != nil && ctx.Err() == nil {
+		f.opt.Logger.Error("rules that somebody else changed cannot be put right", "error", err)
+	}
+}
+
+func (f *Fabric) repaired(made []network.Change, err error) {
 	for _, c := range made {
-		f.opt.Logger.Warn("a link of the host was changed by somebody else; it is put right", "change", c.String())
+		f.opt.Logger.Warn("a link of the host was not as it should be; it is put right", "change", c.String())
 	}
 	if err != nil {
 		f.opt.Logger.Error("a link of the host cannot be put right", "error", err)
 	}
 }
 
-// Resync makes the next Apply read what it else remembers of the host.
-func (f *Fabric) Resync() { f.opt.Firewall.Resync() }
-
-// Repairs counts the changes of links that were made because somebody else had changed something.
-func (f *Fabric) Repairs() uint64 { return f.links.Repairs() }
-
-// Keep repairs links that somebody else changes, at each event of network.Host.Watch, until ctx ends.
-func (f *Fabric) Keep(ctx context.Context, events <-chan struct{}) error {
-	return f.links.Run(ctx, events)
-}
-
-// serve makes what runs for networks.
-func (f *Fabric) serve(ctx context.Context, want State) error {
-	if f.opt.Services == nil {
-		return nil
+func (f *Fabric) restarted(network string, err error) {
+	if err != nil {
+		f.opt.Logger.Error("a network's DHCP server ended and cannot be started again yet", "network_id", network, "error", err)
+		return
 	}
-	return f.opt.Services.Apply(ctx, want)
+	f.opt.Logger.Warn("a network's DHCP server ended and runs again", "network_id", network)
 }
+
+// Close ends what puts things right, and the metadata service. What was applied stays: guests keep their networks, and their DHCP servers.
+func (f *Fabric) Close() {
+	f.end()
+	f.busy.Wait()
+	f.metadata.Close()
+	f.routers.Close()
+	f.dhcp.Close()
+}
+
+// Resync makes the next Apply read what it else remembers of the host.
+func (f *Fabric) Resync() {
+	f.firewall.Resync()
+	f.routers.Resync()
+}
+
+// Repairs counts the changes of links that were made because somebody else had changed something, and the DHCP servers that were started
+// again.
+func (f *Fabric) Repairs() (links, servers uint64) { return f.links.Repairs(), f.dhcp.Restarts() }
+
+// Leases are the addresses that guests of a network have from its DHCP server.
+func (f *Fabric) Leases(networkID string) ([]dhcp.Lease, error) { return f.dhcp.Leases(networkID) }
 
 // filterBridges makes the kernel show bridged packets to iptables.
 func (f *Fabric) filterBridges(ctx context.Context) error {
 	for _, family := range []string{"iptables", "ip6tables"} {
-		path := filepath.Join(f.opt.Proc, "sys/net/bridge/bridge-nf-call-"+family)
+		path := filepath.Join(f.opt.Host.Proc, "sys/net/bridge/bridge-nf-call-"+family)
 		if err := f.turnOn(ctx, path); err != nil {
 			return fmt.Errorf("bridged packets do not pass %s: %w", family, err)
 		}
@@ -90,17 +189,14 @@ func (f *Fabric) filterBridges(ctx context.Context) error {
 
 func (f *Fabric) turnOn(ctx context.Context, path string) error {
 	is, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) { // the module is not there, and comes with nobody who needs it
+	if errors.Is(err, fs.ErrNotExist) { // nobody else has needed the module yet
 		if _, err := f.opt.Runner.Run(ctx, command.Cmd{Name: "modprobe", Args: []string{"br_netfilter"}}); err != nil {
 			return err
 		}
 		is, err = os.ReadFile(path)
 	}
-	if err != nil {
+	if err != nil || len(is) > 0 && is[0] == '1' {
 		return err
-	}
-	if len(is) > 0 && is[0] == '1' {
-		return nil
 	}
 	return os.WriteFile(path, []byte("1\n"), 0) // which is there
 }

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"compute-agent/network/firewall"
+	"compute-agent/neutron"
+)
+
+// networkOptions is what an operator can choose about networks.
+type networkOptions struct {
+	Enabled    bool
+	Interfaces map[string]string
+	Filtering  bool
+	LocalIP    string
+	Group      string
+	Peers      []string
+	Domain     string
+	Variant    string
+}
+
+func (n *networkOptions) keys() []key {
+	return []key{
+		{name: "networks", initial: "true", value: truth(&n.Enabled),
+			doc: "Whether the agent has a network service: networks, security groups, DHCP, metadata and routers, for which it must be\n" +
+				"root. Without it servers have no network interfaces."},
+		{name: "physical_interface_mappings", initial: "", value: pairs(&n.Interfaces, physicalInterface),
+			doc: "Interfaces of the host that flat and VLAN networks use, by the operator's name (provider:physical_network):\n" +
+				"physnet1:eth1, physnet2:eth2. A flat network's bridge takes the interface's addresses and routes with it."},
+		{name: "vlan_filtering_bridge", initial: "false", value: truth(&n.Filtering),
+			doc: "Whether all VLAN networks of an interface share one VLAN-filtering bridge, instead of a VLAN device and a bridge each."},
+		{name: "vxlan_local_ip", initial: "", value: text(&n.LocalIP, orEmpty(ipAddress)),
+			doc: "Address of this host that VXLANs send from. Empty: the kernel's choice."},
+		{name: "vxlan_group", initial: "", value: text(&n.Group, orEmpty(ipAddress)),
+			doc: "Multicast group of VXLANs; needs the interface vxlan in physical_interface_mappings. Either this or vxlan_peers."},
+		{name: "vxlan_peers", initial: "", value: list(&n.Peers, ipAddress),
+			doc: "Addresses of the other hosts of VXLANs, with commas between them."},
+		{name: "dns_domain", initial: "openstacklocal", value: text(&n.Domain, orEmpty(plainWord)),
+			doc: "Domain that guests are told by DHCP, on networks that have none of their own. Empty: none."},
+		{name: "iptables", initial: "auto", value: choice(&n.Variant, "auto", "nft", "legacy"),
+			doc: "Which of the host's iptables loads the filters: nft, legacy, or auto: what the host calls iptables."},
+	}
+}
+
+// physicalInterface reads an entry of physical_interface_mappings, with a colon as Neutron has it.
+func physicalInterface(s string) (name, device string, err error) {
+	name, device, _ = strings.Cut(strings.ReplaceAll(s, "=", ":"), ":")
+	if plainWord(name) != nil || plainWord(device) != nil || len(device) > 15 {
+		return "", "", fmt.Errorf("must be entries such as physnet1:eth1 with commas between them")
+	}
+	return name, device, nil
+}
+
+// variant is the iptables to use.
+func (n *networkOptions) variant() firewall.Variant {
+	if n.Variant == "auto" {
+		return firewall.VariantDefault
+	}
+	return firewall.Variant(n.Variant)
+}
+
+// site is what the networks have to know of the host.
+func (n *networkOptions) site() (neutron.Site, error) {
+	site := neutron.Site{Interfaces: n.Interfaces, Domain: n.Domain, FilteringBridge: n.Filtering}
+	site.VXLANLocal, site.VXLANGroup = address(n.LocalIP), address(n.Group)
+	for _, p := range n.Peers {
+		site.VXLANPeers = append(site.VXLANPeers, address(p))
+	}
+	if site.VXLANGroup.IsValid() && (len(site.VXLANPeers) > 0 || !site.VXLANGroup.IsMulticast()) {
+		return site, fmt.Errorf("vxlan_group: %s must be a multicast address, and vxlan_peers then empty", cmp.Or(n.Group, "it"))
+	}
+	return site, nil
+}
+
+// address is one that a setting has checked; empty is none.
+func address(text string) netip.Addr {
+	a, _ := netip.ParseAddr(text)
+	return a
+}
