@@ -3,6 +3,7 @@
 # The caller sets:
 #   project   the checkout
 #   dir       a directory for the agent's state, configuration and log; QEMU must be able to enter it
+#   AGENT_NETWORKS   true for an agent with networks, of which a host has one; default false
 
 : "${project:?}" "${dir:?}"
 agent_binary=${AGENT_BINARY:-$project/build/compute-agent}
@@ -18,7 +19,7 @@ print(s.getsockname()[1])')
 	mkdir -p "$dir"
 	chmod 711 "$dir"
 	printf '%s\n' "state_dir: $dir/state" "listen: 127.0.0.1:$port" 'metrics_listen: ""' 'log_format: text' \
-		'virt_type: qemu' 'shutdown_timeout: 30' "$@" >"$dir/config.yaml"
+		'virt_type: qemu' 'shutdown_timeout: 30' "networks: ${AGENT_NETWORKS:-false}" "$@" >"$dir/config.yaml"
 	export OS_CLIENT_CONFIG_FILE=$dir/state/clouds.yaml OS_CLOUD=compute-agent
 }
 
@@ -152,6 +153,9 @@ sweep() {
 	if [ -n "$pid" ] && grep -qF "$dir/config.yaml" "/proc/$pid/cmdline" 2>/dev/null; then
 		kill "$pid"
 		timeout 60 tail -s 0.1 --pid="$pid" -f /dev/null || kill -9 "$pid"
+	fi
+	if [ "${AGENT_NETWORKS:-false}" = true ] && [ -f "$dir/config.yaml" ]; then
+		"$agent_binary" network clear --config "$dir/config.yaml" || true
 	fi
 	if virsh -c "$libvirt" version >/dev/null 2>&1; then
 		for uuid in $(domains); do

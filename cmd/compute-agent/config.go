@@ -51,6 +51,7 @@ type Config struct {
 	VNCListen        string
 	ForceConfigDrive bool
 	Hardware         guestHardware
+	Network          networkOptions
 	ConfigDriveForm  string
 	EphemeralFormat  string
 
@@ -101,6 +102,7 @@ func (c *Config) sections() []section {
 		{"OpenStack API", c.apiKeys()},
 		{"Hypervisor and guests", c.guestKeys()},
 		{"Hardware of guests", c.Hardware.keys()},
+		{"Networks", c.Network.keys()},
 		{"Resources of this host", c.resourceKeys()},
 		{"Operations", c.operationKeys()},
 	}

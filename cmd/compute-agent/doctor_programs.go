@@ -28,6 +28,15 @@ var programs = []program{
 	{"prlimit", "--version", "limits on programs that read images", "util-linux", false},
 }
 
+// networkPrograms are run for networks.
+var networkPrograms = []program{
+	{"iptables", "--version", "filters", "iptables", false},
+	{"ip6tables", "--version", "filters", "iptables", false},
+	{"ipset", "--version", "security groups", "ipset", false},
+	{"nft", "--version", "filters of bridges", "nftables", false},
+	{"dnsmasq", "--version", "DHCP", "dnsmasq-base", false},
+}
+
 // needed are the programs that the configuration has the agent run.
 func needed(c *Config) []program {
 	formats := map[image.FileSystem]bool{image.Swap: true} // and whether most hosts need them
@@ -37,6 +46,9 @@ func needed(c *Config) []program {
 		formats[image.Ext4], formats[image.VFAT], formats[image.NTFS] = true, true, false
 	}
 	all := slices.Clone(programs)
+	if c.networked() {
+		all = append(all, networkPrograms...)
+	}
 	if c.ConfigDriveForm == "vfat" {
 		formats[image.VFAT] = true
 		all = append(all, program{"mcopy", "--version", "config drives in vfat", "mtools", false})

@@ -70,7 +70,8 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServeCommand(), newConfigCommand(), newDoctorCommand(), newVersionCommand(),
-		newResetPasswordCommand(), newPlanCommand(), newNodeCommand(), newFirewallCommand(), newServerCommand())
+		newResetPasswordCommand(), newPlanCommand(), newNodeCommand(), newFirewallCommand(), newNetworkCommand(),
+		newServerCommand())
 	return root
 }
 

@@ -17,6 +17,7 @@ import (
 	"compute-agent/identity"
 	"compute-agent/image"
 	"compute-agent/internal/command"
+	"compute-agent/network/fabric"
 	"compute-agent/numa"
 	"compute-agent/pci"
 	"compute-agent/store"
@@ -43,6 +44,7 @@ type agent struct {
 	store   *store.Store
 	driver  virt.Driver
 	manager *compute.Manager
+	fabric  *fabric.Fabric // nil without networks
 
 	url        string // under which clients reach the API
 	metricsURL string // empty if there are no metrics
@@ -209,8 +211,12 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	if err != nil {
 		return backend{}, exitError{exitUsage, err}
 	}
+	networks, hostNetwork, metadata, err := a.openNetworks(c)
+	if err != nil {
+		return backend{}, err
+	}
 	manager, err := compute.New(compute.Options{
-		Store: a.store, Driver: a.driver, Disks: disks, Blobs: library,
+		Store: a.store, Driver: a.driver, Disks: disks, Blobs: library, HostNetwork: hostNetwork,
 		NodeID:          nodeID,
 		Version:         readBuild().Version,
 		Capacity:        limits,
@@ -224,7 +230,8 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 		Logger:          a.log,
 		Observe:         operations.observe,
 	})
-	return backend{manager, library, compute.NewCatalog(a.store, nil), compute.NewNetworkService(compute.NetworkOptions{Store: a.store, Logger: a.log})}, err
+	metadata.manager = manager
+	return backend{manager, library, compute.NewCatalog(a.store, nil), networks}, err
 }
 
 func capacity(c *Config) (compute.Capacity, error) {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"compute-agent/internal/command"
@@ -39,6 +41,7 @@ type Fabric struct {
 	dhcp     *dhcp.Supervisor
 	routers  *router.Routers
 	metadata *metadata.Service
+	claimed  net.Listener
 
 	mu    sync.Mutex // held while something is changed
 	want  State
@@ -50,8 +53,30 @@ type Fabric struct {
 	busy sync.WaitGroup
 }
 
+// ErrServed says that another agent has the networks of this network namespace: each would take away what the other made.
+var ErrServed = errors.New("another agent serves the networks of this host")
+
+// claim is an abstract socket, of which a network namespace has one of each name, for as long as its process lives.
+const claim = "@compute-agent-networks"
+
 // Open returns the Fabric of the network namespace in which it is called. Nothing is touched before the first Apply.
 func Open(opt Options) (*Fabric, error) {
+	claimed, err := net.ListenUnix("unix", &net.UnixAddr{Name: claim, Net: "unix"})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, ErrServed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claim the networks of this host: %w", err)
+	}
+	f, err := openClaimed(opt)
+	if err != nil {
+		return nil, errors.Join(err, claimed.Close())
+	}
+	f.claimed = claimed
+	return f, nil
+}
+
+func openClaimed(opt Options) (*Fabric, error) {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -62,7 +87,7 @@ func Open(opt Options) (*Fabric, error) {
 	f.firewall = firewall.New(opt.Runner, opt.Variant, firewall.Kernel{})
 	f.links = network.NewKeeper(opt.Host, f.repaired)
 	f.routers = router.New(opt.Host, opt.Runner, opt.Variant, func(err error) { opt.Logger.Error("router advertisements", "error", err) })
-	f.metadata = metadata.New(metadata.Options{Source: opt.Metadata, Logger: opt.Logger})
+	f.metadata = metadata.New(metadata.Options{Source: opt.Metadata, Host: opt.Host, Logger: opt.Logger})
 	var err error
 	f.dhcp, err = dhcp.New(dhcp.Options{Dir: opt.Dir, Run: opt.Runner, Host: opt.Host, Report: f.restarted})
 	if err != nil {
@@ -161,6 +186,7 @@ func (f *Fabric) Close() {
 	f.metadata.Close()
 	f.routers.Close()
 	f.dhcp.Close()
+	_ = f.claimed.Close()
 }
 
 // Resync makes the next Apply read what it else remembers of the host.

@@ -19,6 +19,7 @@ import (
 
 // inside is what the service has of a namespace from its start to its end: sockets made in it.
 type inside struct {
+	host network.Host
 	name string
 	id   string // of the namespace: another of the same name has another
 	link *netlink.Handle
@@ -26,9 +27,9 @@ type inside struct {
 	neighbours map[int]*nl.SocketHandle
 }
 
-func enter(name string) (*inside, error) {
-	in := &inside{name: name}
-	err := network.InNamespace(name, func() (err error) {
+func enter(host network.Host, name string) (*inside, error) {
+	in := &inside{host: host, name: name}
+	err := host.InNamespace(name, func() (err error) {
 		if in.id, err = here(); err != nil {
 			return err
 		}
@@ -72,7 +73,7 @@ func (in *inside) leave() {
 // current says whether the namespace is still the one of its name.
 func (in *inside) current() bool {
 	var id string
-	err := network.InNamespace(in.name, func() (err error) {
+	err := in.host.InNamespace(in.name, func() (err error) {
 		id, err = here()
 		return err
 	})
@@ -107,7 +108,7 @@ func (in *inside) listen(index int) (l net.Listener, err error) {
 		})
 		return errors.Join(err, optErr)
 	}}
-	err = network.InNamespace(in.name, func() (err error) {
+	err = in.host.InNamespace(in.name, func() (err error) {
 		l, err = config.Listen(context.Background(), protocol, netip.AddrPortFrom(addr, port).String())
 		return err
 	})

@@ -60,7 +60,7 @@ type connKey struct{}
 
 // open begins to serve a namespace, in which nothing listens yet.
 func (s *Service) open(name string) (*place, error) {
-	in, err := enter(name)
+	in, err := enter(s.host, name)
 	if err != nil {
 		return nil, err
 	}

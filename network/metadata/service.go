@@ -8,11 +8,14 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"compute-agent/network"
 )
 
 // Service answers in the places that it is told of. Its methods may be called concurrently.
 type Service struct {
 	source Source
+	host   network.Host
 	log    *slog.Logger
 	limits Limits
 	now    func() time.Time
@@ -25,6 +28,7 @@ type Service struct {
 // Options are what a Service works with; only Source is required.
 type Options struct {
 	Source Source
+	Host   network.Host // whose named namespaces the places are
 	Logger *slog.Logger // default: nothing is logged
 	Limits Limits
 	Clock  func() time.Time // default time.Now
@@ -34,7 +38,7 @@ type Options struct {
 
 // New returns a service that listens nowhere.
 func New(o Options) *Service {
-	s := &Service{source: o.Source, log: o.Logger, limits: o.Limits.withDefaults(), now: o.Clock, watch: o.watch, places: map[string]*place{}}
+	s := &Service{source: o.Source, host: o.Host, log: o.Logger, limits: o.Limits.withDefaults(), now: o.Clock, watch: o.watch, places: map[string]*place{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
