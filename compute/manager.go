@@ -18,7 +18,7 @@ type Options struct {
 	Store  Store
 	Driver virt.Driver
 	Disks  Disks
-	// Networks gives servers their ports, and HostNetwork makes the host ready for them; nil, both, for an agent whose servers have none.
+	// Networks keeps the ports of servers, and HostNetwork makes the host ready for them; without either servers get none.
 	Networks    *NetworkService
 	HostNetwork *HostNetwork
 	// Blobs is told of image bytes that a deleted server no longer names; nil for nobody.

@@ -54,7 +54,7 @@ func (m *Manager) requestPorts(tx Writer, s Server, req CreateRequest) error {
 	if err != nil || len(networks) == 0 {
 		return err
 	}
-	if m.opt.Networks == nil {
+	if m.opt.Networks == nil || m.opt.HostNetwork == nil {
 		return invalid("networks", "this host has no network service")
 	}
 	groups, err := m.opt.Networks.serverGroups(tx, s.ProjectID, req.SecurityGroups)
@@ -108,11 +108,11 @@ func doUnwire(ctx context.Context, w *work) error {
 	if err != nil || len(ports) == 0 {
 		return err
 	}
-	if w.m.opt.Networks == nil || w.m.opt.HostNetwork == nil {
+	if w.m.opt.Networks == nil {
 		return errNoNetworks(w.op.ServerID)
 	}
 	err = w.save(ctx, func(*Server) {}, func(tx Writer) error { return w.m.opt.Networks.release(tx, w.op.ServerID) })
-	if err != nil {
+	if err != nil || w.m.opt.HostNetwork == nil {
 		return err
 	}
 	if err := w.m.opt.HostNetwork.SyncPorts(ctx, ports); err != nil {

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -15,6 +15,7 @@ type networkOptions struct {
 	Enabled    bool
 	Interfaces map[string]string
 	Filtering  bool
+	Below      string
 	LocalIP    string
 	Group      string
 	Peers      []string
@@ -35,7 +36,9 @@ func (n *networkOptions) keys() []key {
 		{name: "vxlan_local_ip", initial: "", value: text(&n.LocalIP, orEmpty(ipAddress)),
 			doc: "Address of this host that VXLANs send from. Empty: the kernel's choice."},
 		{name: "vxlan_group", initial: "", value: text(&n.Group, orEmpty(ipAddress)),
-			doc: "Multicast group of VXLANs; needs the interface vxlan in physical_interface_mappings. Either this or vxlan_peers."},
+			doc: "Multicast group of VXLANs, in which the other hosts are too; needs vxlan_interface. Either this or vxlan_peers."},
+		{name: "vxlan_interface", initial: "", value: text(&n.Below, orEmpty(interfaceName)),
+			doc: "Interface that VXLANs send through. Empty: the kernel's choice."},
 		{name: "vxlan_peers", initial: "", value: list(&n.Peers, ipAddress),
 			doc: "Addresses of the other hosts of VXLANs, with commas between them."},
 		{name: "dns_domain", initial: "openstacklocal", value: text(&n.Domain, orEmpty(plainWord)),
@@ -48,10 +51,17 @@ func (n *networkOptions) keys() []key {
 // physicalInterface reads an entry of physical_interface_mappings, with a colon as Neutron has it.
 func physicalInterface(s string) (name, device string, err error) {
 	name, device, _ = strings.Cut(strings.ReplaceAll(s, "=", ":"), ":")
-	if plainWord(name) != nil || plainWord(device) != nil || len(device) > 15 {
+	if plainWord(name) != nil || interfaceName(device) != nil {
 		return "", "", fmt.Errorf("must be entries such as physnet1:eth1 with commas between them")
 	}
 	return name, device, nil
+}
+
+func interfaceName(s string) error {
+	if plainWord(s) != nil || len(s) > 15 {
+		return errors.New("must be the name of an interface: at most 15 letters, digits, dots, dashes or underscores")
+	}
+	return nil
 }
 
 // variant is the iptables to use.
@@ -64,15 +74,17 @@ func (n *networkOptions) variant() firewall.Variant {
 
 // site is what the networks have to know of the host.
 func (n *networkOptions) site() (neutron.Site, error) {
-	site := neutron.Site{Interfaces: n.Interfaces, Domain: n.Domain, FilteringBridge: n.Filtering}
-	site.VXLANLocal, site.VXLANGroup = address(n.LocalIP), address(n.Group)
+	vxlan := neutron.VXLAN{Interface: n.Below, Local: address(n.LocalIP), Group: address(n.Group)}
 	for _, p := range n.Peers {
-		site.VXLANPeers = append(site.VXLANPeers, address(p))
+		vxlan.Peers = append(vxlan.Peers, address(p))
 	}
-	if site.VXLANGroup.IsValid() && (len(site.VXLANPeers) > 0 || !site.VXLANGroup.IsMulticast()) {
-		return site, fmt.Errorf("vxlan_group: %s must be a multicast address, and vxlan_peers then empty", cmp.Or(n.Group, "it"))
+	switch {
+	case n.Group != "" && !vxlan.Group.IsMulticast():
+		return neutron.Site{}, fmt.Errorf("vxlan_group: %s is no multicast address", n.Group)
+	case n.Group != "" && (len(n.Peers) > 0 || n.Below == ""):
+		return neutron.Site{}, errors.New("vxlan_group: needs vxlan_interface, and no vxlan_peers")
 	}
-	return site, nil
+	return neutron.Site{Interfaces: n.Interfaces, Filtering: n.Filtering, VXLAN: vxlan, Domain: n.Domain}, nil
 }
 
 // address is one that a setting has checked; empty is none.

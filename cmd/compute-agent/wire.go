@@ -216,7 +216,7 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 		return backend{}, err
 	}
 	manager, err := compute.New(compute.Options{
-		Store: a.store, Driver: a.driver, Disks: disks, Blobs: library, HostNetwork: hostNetwork,
+		Store: a.store, Driver: a.driver, Disks: disks, Blobs: library, Networks: networks, HostNetwork: hostNetwork,
 		NodeID:          nodeID,
 		Version:         readBuild().Version,
 		Capacity:        limits,

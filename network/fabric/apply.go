@@ -31,7 +31,12 @@ func (f *Fabric) Apply(ctx context.Context, want State) error {
 	for _, id := range slices.Sorted(maps.Keys(refused)) {
 		errs = append(errs, &PortError{id, refused[id]})
 	}
-	return errors.Join(append(errs, f.dhcp.Apply(ctx, want.DHCP), f.routers.Apply(ctx, want.Routers), f.metadata.Apply(want.Metadata))...)
+	return errors.Join(append(errs, f.serve(ctx, want))...)
+}
+
+// serve makes what runs for networks, in namespaces that are there.
+func (f *Fabric) serve(ctx context.Context, want State) error {
+	return errors.Join(f.dhcp.Apply(ctx, want.DHCP), f.routers.Apply(ctx, want.Routers), f.metadata.Apply(want.Metadata))
 }
 
 // filter loads the filters, and says which ports have none.

@@ -42,6 +42,7 @@ type Fabric struct {
 	routers  *router.Routers
 	metadata *metadata.Service
 	claimed  net.Listener
+	mended   chan struct{} // a link was made again, and what runs on links has to be looked at
 
 	mu    sync.Mutex // held while something is changed
 	want  State
@@ -83,7 +84,7 @@ func openClaimed(opt Options) (*Fabric, error) {
 	if err := os.MkdirAll(opt.Dir, 0o711); err != nil {
 		return nil, fmt.Errorf("directory of the networks: %w", err)
 	}
-	f := &Fabric{opt: opt, os: opt.Host}
+	f := &Fabric{opt: opt, os: opt.Host, mended: make(chan struct{}, 1)}
 	f.firewall = firewall.New(opt.Runner, opt.Variant, firewall.Kernel{})
 	f.links = network.NewKeeper(opt.Host, f.repaired)
 	f.routers = router.New(opt.Host, opt.Runner, opt.Variant, func(err error) { opt.Logger.Error("router advertisements", "error", err) })
@@ -118,6 +119,7 @@ func (f *Fabric) keep(ctx context.Context) error {
 		return err
 	}
 	f.busy.Go(func() { f.guard(ctx, rules) })
+	f.busy.Go(func() { f.mend(ctx) })
 	return nil
 }
 
@@ -168,6 +170,28 @@ func (f *Fabric) repaired(made []network.Change, err error) {
 	}
 	if err != nil {
 		f.opt.Logger.Error("a link of the host cannot be put right", "error", err)
+	}
+	if len(made) > 0 {
+		select {
+		case f.mended <- struct{}{}:
+		default: // it will be looked at
+		}
+	}
+}
+
+// mend looks after what runs on links that were made again: a device that is new has neither floating IPs nor listeners.
+func (f *Fabric) mend(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.mended:
+		}
+		f.mu.Lock()
+		if err := f.serve(ctx, f.want); err != nil && ctx.Err() == nil {
+			f.opt.Logger.Error("what runs for networks cannot be put right", "error", err)
+		}
+		f.mu.Unlock()
 	}
 }
 
