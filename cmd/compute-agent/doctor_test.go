@@ -230,6 +230,10 @@ func TestDoctorRunsPrograms(t *testing.T) {
 		"mkswap --version":      "mkswap from util-linux 2.38.1",
 		"iptables --version":    "iptables v1.8.9 (nf_tables)",
 		"iptables -w":           "",
+		"ip6tables --version":   "ip6tables v1.8.9 (nf_tables)",
+		"ipset --version":       "ipset v7.17",
+		"nft --version":         "nftables v1.0.6",
+		"dnsmasq --version":     "Dnsmasq version 2.90",
 	}
 	p := &patient{config: newConfig(), runner: all}
 	expect(t, p.checkPrograms(t.Context()), statusOK, "qemu-img version 7.2.22; genisoimage 1.1.11", "; mkfs.ext4; mkfs.ntfs; mkswap from util-linux 2.38.1; mkfs.fat 4.2")
@@ -237,7 +241,7 @@ func TestDoctorRunsPrograms(t *testing.T) {
 
 	p.runner = scriptedRunner{"qemu-img --version": "x", "iptables --version": "iptables v1.8.9"}
 	expect(t, p.checkPrograms(t.Context()), statusFailure, "genisoimage (config drives), prlimit", "mkfs.ext4 (disks in ext4)",
-		"apt-get install genisoimage util-linux e2fsprogs")
+		"apt-get install genisoimage util-linux iptables ipset nftables dnsmasq-base e2fsprogs")
 	expect(t, p.checkIPTables(t.Context()), statusWarning, "cannot list rules")
 
 	delete(all, "mkfs.ntfs --version")

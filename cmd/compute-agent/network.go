@@ -35,6 +35,9 @@ func newNetworkClearCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := c.Network.site(); err != nil {
+				return exitError{exitUsage, err}
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
 			defer cancel()
 			f, err := fabric.Open(fabricOptions(c, newLogger(cmd.ErrOrStderr(), c)))

@@ -33,12 +33,12 @@ func (s *metadataSource) KeepPassword(ctx context.Context, who metadata.Asker, p
 // is only the service, whose records stay what they are.
 func (a *agent) openNetworks(c *Config) (*compute.NetworkService, *compute.HostNetwork, *metadataSource, error) {
 	source := &metadataSource{}
-	if !c.networked() {
-		return compute.NewNetworkService(compute.NetworkOptions{Store: a.store, Logger: a.log}), nil, source, nil
-	}
 	site, err := c.Network.site()
 	if err != nil {
 		return nil, nil, nil, exitError{exitUsage, err}
+	}
+	if !c.networked() {
+		return compute.NewNetworkService(compute.NetworkOptions{Store: a.store, Logger: a.log}), nil, source, nil
 	}
 	options := fabricOptions(c, a.log)
 	options.Metadata = source

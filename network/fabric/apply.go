@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,22 +117,35 @@ func (f *Fabric) link(ctx context.Context, want State, refused map[string]error)
 	have, err = f.os.Links(ctx)
 	for _, p := range ports {
 		if refused[p.ID] == nil && (err != nil || !plugged(p, have, wanted)) {
-			refused[p.ID] = problems
+			refused[p.ID] = cmp.Or(senseless(p, want.Networks), problems)
 		}
 	}
 	return problems
 }
 
-// plugged says whether a port's link is as it is wanted. One that the hypervisor makes is not there before the guest.
+// plugged says whether a port's link is as it is wanted. One that the hypervisor makes is not there before the guest. Of ports that have
+// no link of the host, or whose link is not all that there is to them, nobody can say which of them a problem is about.
 func plugged(p network.Port, have, wanted network.State) bool {
-	is, there := have.Links[network.TapName(p.ID)]
 	want, known := wanted.Links[network.TapName(p.ID)]
-	if !known {
-		return true // a device that is no link of the host
+	if !known || p.VIF != network.VIFTap && p.VIF != network.VIFMacvtap && p.VIF != network.VIFBridge {
+		return false
 	}
 	if want.Guest {
 		_, bridge := have.Links[want.Master]
-		return want.Master == "" || bridge
+		return bridge
 	}
+	is, there := have.Links[want.Name]
 	return there && is.Master == want.Master && is.Kind == want.Kind
+}
+
+// senseless is what is wrong with a port on any host; nil if nothing is.
+func senseless(p network.Port, networks []network.Network) error {
+	var its []network.Network
+	for _, n := range networks {
+		if n.ID == p.Network {
+			its = append(its, n)
+		}
+	}
+	_, err := network.Wanted(its, []network.Port{p})
+	return err
 }
