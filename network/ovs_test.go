@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"compute-agent/internal/command"
@@ -28,6 +29,7 @@ func openSwitch(t testing.TB) Host {
 	daemon := func(name string, args ...string) {
 		c := exec.Command(name, append(args, "--unixctl="+filepath.Join(dir, name+".ctl"), "--pidfile="+filepath.Join(dir, name+".pid"))...)
 		c.Env = append(os.Environ(), "OVS_RUNDIR="+dir)
+		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it ends with the test's thread, whatever ends that
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
