@@ -23,6 +23,8 @@ import (
 	"compute-agent/identity"
 	"compute-agent/image"
 	"compute-agent/internal/command"
+	"compute-agent/network/fabric"
+	"compute-agent/neutron"
 	"compute-agent/store"
 	"compute-agent/virt/fake"
 )
@@ -102,15 +104,25 @@ func (s *site) openCore(dir string, logger *slog.Logger) {
 	s.t.Cleanup(func() { s.must(driver.Close()) })
 	node, err := compute.LoadNodeID(dir)
 	s.must(err)
+	networks := compute.NewNetworkService(compute.NetworkOptions{Store: s.store, Random: counter()})
+	host := compute.NewHostNetwork(s.store, noFabric{}, neutron.Site{}, logger)
+	s.t.Cleanup(host.Close)
 	manager, err := compute.New(compute.Options{
+		Networks: networks, HostNetwork: host,
 		Store: s.store, Driver: driver, Disks: disks, Blobs: library, NodeID: node, SettleTime: -1, Logger: logger,
 		Capacity: compute.Capacity{ReservedHostMemoryMiB: 512},
 	})
 	s.must(err)
 	s.must(manager.Start(s.t.Context()))
 	s.t.Cleanup(func() { s.must(manager.Close(context.Background())) })
-	s.core = core{manager, library, compute.NewCatalog(s.store, nil), compute.NewNetworkService(compute.NetworkOptions{Store: s.store, Random: counter()})}
+	s.core = core{manager, library, compute.NewCatalog(s.store, nil), networks}
 }
+
+// noFabric is a host on which every network works.
+type noFabric struct{}
+
+func (noFabric) Apply(context.Context, fabric.State) error { return nil }
+func (noFabric) Resync()                                   {}
 
 // counter is a source of numbers that are as good as random and the same each time.
 func counter() func(uint64) uint64 {

@@ -78,6 +78,7 @@ var wrongRequests = []wrong{
 	{"none as networks before 2.37", serverWith("2.36", `, "networks": "none"`)},
 	{"an unknown network", serverWith("", `, "networks": [{"uuid": "00000000-0000-4000-8000-000000000000"}]`)},
 	{"a network that is no UUID", serverWith("", `, "networks": [{"uuid": "../x"}]`)},
+	{"an unknown port", serverWith("", `, "networks": [{"port": "00000000-0000-4000-8000-000000000000"}]`)},
 	{"neither network nor port", serverWith("", `, "networks": [{"fixed_ip": "10.0.0.1"}]`)},
 	{"port and address", serverWith("", `, "networks": [{"port": "00000000-0000-4000-8000-000000000000", "fixed_ip": "10.0.0.1"}]`)},
 	{"bad fixed address", serverWith("", `, "networks": [{"uuid": "00000000-0000-4000-8000-000000000000", "fixed_ip": "10.0.0"}]`)},
