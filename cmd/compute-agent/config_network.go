@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
+	"compute-agent/network"
 	"compute-agent/network/firewall"
 	"compute-agent/neutron"
 )
@@ -21,6 +23,10 @@ type networkOptions struct {
 	Peers      []string
 	Domain     string
 	Variant    string
+	Default    string
+	VLANRanges map[string]string
+	VNIRange   string
+	MTU        int
 }
 
 func (n *networkOptions) keys() []key {
@@ -31,6 +37,14 @@ func (n *networkOptions) keys() []key {
 		{name: "physical_interface_mappings", initial: "", value: pairs(&n.Interfaces, physicalInterface),
 			doc: "Interfaces of the host that flat and VLAN networks use, by the operator's name (provider:physical_network):\n" +
 				"physnet1:eth1, physnet2:eth2. A flat network's bridge takes the interface's addresses and routes with it."},
+		{name: "tenant_network_type", initial: "local", value: choice(&n.Default, "local", "vlan", "vxlan"),
+			doc: "What networks are whose user says nothing of it: local, on this host alone; vlan, of network_vlan_ranges; or vxlan, of vni_range."},
+		{name: "network_vlan_ranges", initial: "", value: pairs(&n.VLANRanges, vlanRange),
+			doc: "VLANs for networks that say none, by physical network: physnet1:100:199."},
+		{name: "vni_range", initial: "1:16777215", value: text(&n.VNIRange, numberRange(1<<24-1)),
+			doc: "VNIs for VXLANs that say none."},
+		{name: "global_physnet_mtu", initial: "1500", value: whole(&n.MTU, 576, 65535),
+			doc: "MTU of the physical networks and of the one that carries VXLANs, in bytes."},
 		{name: "vlan_filtering_bridge", initial: "false", value: truth(&n.Filtering),
 			doc: "Whether all VLAN networks of an interface share one VLAN-filtering bridge, instead of a VLAN device and a bridge each."},
 		{name: "vxlan_local_ip", initial: "", value: text(&n.LocalIP, orEmpty(ipAddress)),
@@ -55,6 +69,57 @@ func physicalInterface(s string) (name, device string, err error) {
 		return "", "", fmt.Errorf("must be entries such as physnet1:eth1 with commas between them")
 	}
 	return name, device, nil
+}
+
+// vlanRange reads an entry of network_vlan_ranges, spelled as Neutron's.
+func vlanRange(s string) (name, numbers string, err error) {
+	name, numbers, _ = strings.Cut(strings.ReplaceAll(s, "=", ":"), ":")
+	if plainWord(name) != nil || numberRange(4094)(numbers) != nil {
+		return "", "", errors.New("must be entries such as physnet1:100:199 with commas between them, of VLANs from 1 to 4094")
+	}
+	return name, numbers, nil
+}
+
+// numberRange accepts FIRST:LAST, from 1 up to most.
+func numberRange(most int) func(string) error {
+	return func(s string) error {
+		if r := rangeOf(s); r.First < 1 || r.Last < r.First || r.Last > most {
+			return fmt.Errorf("must be a range such as 100:199, from 1 to %d", most)
+		}
+		return nil
+	}
+}
+
+// rangeOf is zero for what is no range.
+func rangeOf(s string) (r neutron.Numbers) {
+	first, last, _ := strings.Cut(s, ":")
+	var err [2]error
+	r.First, err[0] = strconv.Atoi(first)
+	r.Last, err[1] = strconv.Atoi(last)
+	if errors.Join(err[:]...) != nil {
+		return neutron.Numbers{}
+	}
+	return r
+}
+
+// provider is what networks can be made of.
+func (n *networkOptions) provider() (neutron.Provider, error) {
+	p := neutron.Provider{
+		Default: network.Type(n.Default), Physical: map[string]int{}, VLANs: map[string]neutron.Numbers{}, VNIs: rangeOf(n.VNIRange), MTU: n.MTU,
+	}
+	if a := address(n.LocalIP); a.Is6() {
+		p.Overhead = 70 // IPv6's header is that much longer
+	}
+	for name := range n.Interfaces {
+		p.Physical[name] = n.MTU
+	}
+	for name, numbers := range n.VLANRanges {
+		if n.Interfaces[name] == "" {
+			return p, fmt.Errorf("network_vlan_ranges: %s is not in physical_interface_mappings", name)
+		}
+		p.VLANs[name] = rangeOf(numbers)
+	}
+	return p, nil
 }
 
 func interfaceName(s string) error {

@@ -33,12 +33,13 @@ func (s *metadataSource) KeepPassword(ctx context.Context, who metadata.Asker, p
 // is only the service, whose records stay what they are.
 func (a *agent) openNetworks(c *Config) (*compute.NetworkService, *compute.HostNetwork, *metadataSource, error) {
 	source := &metadataSource{}
-	site, err := c.Network.site()
-	if err != nil {
+	site, siteErr := c.Network.site()
+	provider, providerErr := c.Network.provider()
+	if err := errors.Join(siteErr, providerErr); err != nil {
 		return nil, nil, nil, exitError{exitUsage, err}
 	}
 	if !c.networked() {
-		return compute.NewNetworkService(compute.NetworkOptions{Store: a.store, Logger: a.log}), nil, source, nil
+		return compute.NewNetworkService(compute.NetworkOptions{Store: a.store, Provider: provider, Logger: a.log}), nil, source, nil
 	}
 	options := fabricOptions(c, a.log)
 	options.Metadata = source
@@ -50,7 +51,7 @@ func (a *agent) openNetworks(c *Config) (*compute.NetworkService, *compute.HostN
 	a.fabric = f
 	hostNetwork := compute.NewHostNetwork(a.store, f, site, a.log)
 	a.onClose(func() error { hostNetwork.Close(); return nil })
-	service := compute.NewNetworkService(compute.NetworkOptions{Store: a.store, Changed: hostNetwork.SyncSoon, Logger: a.log})
+	service := compute.NewNetworkService(compute.NetworkOptions{Store: a.store, Provider: provider, Changed: hostNetwork.SyncSoon, Logger: a.log})
 	return service, hostNetwork, source, nil
 }
 
