@@ -29,6 +29,7 @@ func (a *api) computeService() service {
 		a.serverRoutes(),
 		a.keypairRoutes(),
 		a.hypervisorRoutes(),
+		a.groupProxyRoutes(),
 	))...)}
 }
 

@@ -170,6 +170,56 @@ func (a *api) listServerGroups(c *call) (*answer, error) {
 	return ok(map[string]any{"security_groups": listOf(i.groupsOf(s.ID), i.novaGroup)})
 }
 
+// lastGroupProxy is the last microversion in which Nova passes questions about security groups on.
+const lastGroupProxy microversion = 35
+
+// groupProxyRoutes are for clients that look a group up before they give it to a server.
+func (a *api) groupProxyRoutes() []route {
+	return []route{
+		{pattern: "GET /os-security-groups", do: a.listGroupsAsNova, until: lastGroupProxy},
+		{pattern: "GET /os-security-groups/{id}", do: a.showGroupAsNova, until: lastGroupProxy},
+	}
+}
+
+func (a *api) listGroupsAsNova(c *call) (*answer, error) {
+	i, groups, err := a.ownGroups(c)
+	if err != nil {
+		return nil, err
+	}
+	return ok(map[string]any{"security_groups": listOf(groups, i.novaGroup)})
+}
+
+func (a *api) showGroupAsNova(c *call) (*answer, error) {
+	i, groups, err := a.ownGroups(c)
+	if err != nil {
+		return nil, err
+	}
+	id := c.PathValue("id")
+	for _, g := range groups {
+		if g.ID == id {
+			return ok(map[string]any{"security_group": i.novaGroup(g)})
+		}
+	}
+	return nil, notFound("Security group %s not found.", shorten(id))
+}
+
+// ownGroups are those of the caller's project, the default one too.
+func (a *api) ownGroups(c *call) (*interfaces, []neutron.SecurityGroup, error) {
+	all, err := a.Backend.SecurityGroups(c.Context(), c.caller.ProjectID)
+	if err != nil {
+		return nil, nil, err
+	}
+	i := &interfaces{groups: map[string]neutron.SecurityGroup{}}
+	var own []neutron.SecurityGroup
+	for _, g := range all {
+		i.groups[g.ID] = g
+		if g.ProjectID == c.caller.ProjectID {
+			own = append(own, g)
+		}
+	}
+	return i, own, nil
+}
+
 // novaGroup is a security group in the form that Nova's API kept from the time when it had them itself.
 func (i *interfaces) novaGroup(g neutron.SecurityGroup) map[string]any {
 	rules := []any{}
