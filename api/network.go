@@ -23,6 +23,9 @@ func (a *api) networkService() service {
 		{pattern: "GET /agents", do: a.listAgents, access: forAdmin},
 		{pattern: "GET /agents/{id}", do: a.showAgent, access: forAdmin},
 		{pattern: "GET /availability_zones", do: a.listNetworkZones},
+		{pattern: "GET /subnetpools", do: noneOf("subnetpools")},
+		{pattern: "GET /address-scopes", do: noneOf("address_scopes")},
+		{pattern: "GET /rbac-policies", do: noneOf("rbac_policies")},
 		{pattern: "GET /quotas", do: a.listNetworkQuotas, access: forAdmin},
 		{pattern: "GET /quotas/{project}", do: a.showNetworkQuotas},
 		{pattern: "GET /quotas/{project}/default", do: a.showNetworkQuotas},
@@ -170,6 +173,11 @@ func (a *api) listNetworkZones(c *call) (*answer, error) {
 		}
 	}
 	return ok(map[string]any{"availability_zones": views})
+}
+
+// noneOf lists what there is none of, for clients that look through all that a project has.
+func noneOf(key string) func(*call) (*answer, error) {
+	return func(*call) (*answer, error) { return ok(map[string]any{key: []any{}}) }
 }
 
 // quotaLimits are the limits by Neutron's names.

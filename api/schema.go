@@ -216,7 +216,7 @@ var formats = []*jsonschema.Format{
 	})},
 	{Name: "address", Validate: stringFormat(func(s string) error {
 		a, err := netip.ParseAddr(s)
-		if err != nil || a.Zone() != "" {
+		if err != nil || a.Zone() != "" || a.Is4In6() {
 			return errors.New("is not a valid IP address")
 		}
 		return nil
@@ -224,7 +224,7 @@ var formats = []*jsonschema.Format{
 	{Name: "cidr", Validate: stringFormat(func(s string) error {
 		p, err := netip.ParsePrefix(s)
 		switch {
-		case err != nil:
+		case err != nil, p.Addr().Is4In6():
 			return errors.New("is not a valid IP subnet")
 		case p != p.Masked():
 			return fmt.Errorf("isn't a recognized IP subnet cidr, '%s' is recommended", p.Masked())
@@ -232,7 +232,7 @@ var formats = []*jsonschema.Format{
 		return nil
 	})},
 	{Name: "address_or_cidr", Validate: stringFormat(func(s string) error {
-		if _, err := parseCIDR(s); s != "" && err != nil {
+		if p, err := parseCIDR(s); s != "" && (err != nil || p.Addr().Is4In6()) {
 			return errors.New("is not a valid CIDR")
 		}
 		return nil

@@ -506,7 +506,7 @@ func (n requestedNetwork) wanted(c *call) (compute.RequestedNetwork, error) {
 		return none, badRequest("Specified Fixed IP '%s' cannot be used with port '%s': the two cannot be specified together.", shorten(n.FixedIP), n.Port)
 	}
 	var err error
-	if wanted.FixedIP, err = netip.ParseAddr(n.FixedIP); err != nil || wanted.FixedIP.Zone() != "" {
+	if wanted.FixedIP, err = netip.ParseAddr(n.FixedIP); err != nil || wanted.FixedIP.Zone() != "" || wanted.FixedIP.Is4In6() {
 		return none, badRequest("Invalid fixed IP address (%s)", shorten(n.FixedIP))
 	}
 	return wanted, nil

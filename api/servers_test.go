@@ -228,6 +228,11 @@ func TestProjectsAreApart(t *testing.T) {
 		{method: "GET", path: "/metadata"},
 		{method: "POST", path: "/metadata", body: `{"metadata": {"a": "b"}}`},
 		{method: "GET", path: "/os-interface"},
+		{method: "GET", path: "/os-security-groups"},
+		{method: "GET", path: "/ips"},
+		{method: "GET", path: "/ips/x"},
+		{method: "POST", path: "/action", body: `{"addSecurityGroup": {"name": "default"}}`},
+		{method: "POST", path: "/action", body: `{"removeFloatingIp": {"address": "203.0.113.9"}}`},
 	} {
 		r.as = eve
 		suffix := r.path
