@@ -283,20 +283,21 @@ func (l *lab) gets6(i byte, address string) *dhcpv6.Message {
 	return reply
 }
 
-// slaac waits until a guest's kernel has made itself this address of a router's advertisement.
+// slaac makes a guest ask for routers, and waits until its kernel has made itself this address of a router's advertisement.
 func (l *lab) slaac(i byte, address string) {
 	l.t.Helper()
+	l.inside(guest(i), "ip", "link", "set", "eth0", "down") // what it heard before is gone
+	for _, setting := range []string{"accept_ra=1", "addr_gen_mode=0", "router_solicitation_delay=0"} {
+		l.inside(guest(i), "sysctl", "-qw", "net.ipv6.conf.eth0."+setting)
+	}
 	err := l.host.InNamespace(guest(i), func() error {
 		updates, stop := make(chan netlink.AddrUpdate, 10), make(chan struct{})
 		defer close(stop)
-		if err := netlink.AddrSubscribeWithOptions(updates, stop, netlink.AddrSubscribeOptions{ListExisting: true}); err != nil {
+		if err := netlink.AddrSubscribe(updates, stop); err != nil {
 			return err
 		}
-		// A guest asks for routers when its link comes up.
-		for _, to := range []string{"down", "up"} {
-			if out, err := exec.CommandContext(l.t.Context(), "ip", "link", "set", "eth0", to).CombinedOutput(); err != nil {
-				return fmt.Errorf("%w: %s", err, out)
-			}
+		if out, err := exec.CommandContext(l.t.Context(), "ip", "link", "set", "eth0", "up").CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
 		}
 		for u := range updates {
 			if u.NewAddr && u.LinkAddress.IP.String() == address {
