@@ -14,27 +14,35 @@ type run struct {
 	op     Operation
 	cancel context.CancelCauseFunc
 	done   chan struct{}
+	err    error // how it ended; read it when done is closed
 }
 
 // begin accepts a command: when it returns nil the operation is in the journal and will be carried
 // out, also if the agent is killed right after. args are kept with it.
 func (m *Manager) begin(ctx context.Context, serverID string, kind OperationKind, args json.RawMessage, admit func(Server) error) error {
+	_, err := m.beginWith(ctx, serverID, kind, func(_ Writer, s Server) (json.RawMessage, error) { return args, admit(s) })
+	return err
+}
+
+// beginWith is begin for a command whose acceptance changes other records too, in the transaction that stores the intent: accept does
+// that and returns the operation's arguments. The operation's goroutine is nil when the agent stops: the next start does it.
+func (m *Manager) beginWith(ctx context.Context, serverID string, kind OperationKind, accept func(Writer, Server) (json.RawMessage, error)) (*run, error) {
 	unlock, err := m.accepting.Lock(ctx, serverID)
 	if err != nil {
-		return fmt.Errorf("%s server %s: %w", kind, serverID, err)
+		return nil, fmt.Errorf("%s server %s: %w", kind, serverID, err)
 	}
 	defer unlock()
 	if err := m.open(); err != nil {
-		return err
+		return nil, err
 	}
-	op := m.newOperation(ctx, kind, serverID, args)
+	op := m.newOperation(ctx, kind, serverID, nil)
 	// Not cancelled with the request: a commit must not be in doubt.
 	err = m.store.Update(context.WithoutCancel(ctx), func(tx Writer) error {
 		s, err := tx.Server(serverID)
 		if err != nil {
 			return err
 		}
-		if err := admit(s); err != nil {
+		if op.Args, err = accept(tx, s); err != nil {
 			return err
 		}
 		if s.Task != TaskNone {
@@ -49,10 +57,9 @@ func (m *Manager) begin(ctx context.Context, serverID string, kind OperationKind
 		return tx.PutOperation(op)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	m.launch(op)
-	return nil
+	return m.launch(op), nil
 }
 
 // acceptedTask is the task state that shows before an operation's first step.
@@ -65,6 +72,9 @@ var acceptedTask = map[OperationKind]TaskState{
 	OpRebootHard: TaskRebootingHard,
 	OpPause:      TaskPausing,
 	OpUnpause:    TaskUnpausing,
+
+	OpAttachInterface: TaskAttachingInterface,
+	OpDetachInterface: TaskDetachingInterface,
 }
 
 // dropOperation removes the operation whose place a new one takes.
@@ -100,29 +110,30 @@ func (m *Manager) newOperation(ctx context.Context, kind OperationKind, serverID
 func (m *Manager) now() time.Time { return m.opt.Clock().UTC() }
 
 // launch carries an operation of the journal out in the background, and stops the one whose place
-// it took. When the manager is closing it does nothing: the next start will.
-func (m *Manager) launch(op Operation) {
+// it took. When the manager is closing it does nothing and returns nil: the next start will.
+func (m *Manager) launch(op Operation) *run {
 	ctx, cancel := context.WithCancelCause(m.base)
 	r := &run{op: op, cancel: cancel, done: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		cancel(errParked)
-		return
+		return nil
 	}
 	older := m.running[op.ServerID]
 	switch {
 	case older != nil && op.Kind == OpCreate: // which is a server's first: the other came before it was launched
 		cancel(errSuperseded)
-		return
+		return nil
 	case older != nil:
 		older.cancel(errSuperseded)
 	}
 	m.running[op.ServerID] = r
 	m.wg.Go(func() {
 		defer m.ended(r)
-		m.carryOut(ctx, op)
+		r.err = m.carryOut(ctx, op)
 	})
+	return r
 }
 
 func (m *Manager) ended(r *run) {
@@ -137,24 +148,24 @@ func (m *Manager) ended(r *run) {
 
 // carryOut does an operation from the step that it is at, under the server's lock. A create waits
 // for its turn before it takes the lock, so that a delete need not wait for that.
-func (m *Manager) carryOut(ctx context.Context, op Operation) {
+func (m *Manager) carryOut(ctx context.Context, op Operation) error {
 	if op.Kind == OpCreate {
 		select {
 		case m.builds <- struct{}{}:
 			defer func() { <-m.builds }()
 		case <-ctx.Done():
-			return
+			return context.Cause(ctx)
 		case <-m.closing:
-			return
+			return errParked
 		}
 	}
 	unlock, err := m.locks.Lock(ctx, op.ServerID)
 	if err != nil {
-		return
+		return context.Cause(ctx)
 	}
 	defer unlock()
 	if ctx.Err() != nil {
-		return // superseded while it waited
+		return context.Cause(ctx) // superseded while it waited
 	}
-	newWork(m, op).run(ctx)
+	return newWork(m, op).run(ctx)
 }

@@ -94,6 +94,12 @@ var scenarios = []scenario{
 		act: func(w *world, id string) error { return w.PauseServer(w.t.Context(), id) }},
 	{name: "unpause", prepare: paused, before: compute.Paused, after: compute.Active, failed: []compute.VMState{compute.Paused},
 		act: func(w *world, id string) error { return w.UnpauseServer(w.t.Context(), id) }},
+	{ports: true, name: "attach interface", prepare: active, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+		act: attachOne},
+	{ports: true, name: "attach port paused", prepare: paused, before: compute.Paused, after: compute.Paused, failed: []compute.VMState{compute.Paused},
+		act: attachPort},
+	{ports: true, name: "detach interface", prepare: attached, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+		act: detachAll},
 }
 
 // stage makes a world with the scenario's server, whose agent then has the fate.
@@ -154,6 +160,7 @@ func (w *world) expect(where string, states ...compute.VMState) {
 		w.t.Errorf("%s: the server ended in %q, not in one of %q", where, got, states)
 	}
 	w.audit()
+	w.auditInterfaces()
 	for _, s := range w.servers() {
 		w.must(w.DeleteServer(w.t.Context(), s.ID))
 	}

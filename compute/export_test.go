@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"compute-agent/neutron"
+	"compute-agent/virt"
 )
 
 // Audit is what happens at each AuditInterval.
@@ -57,3 +58,6 @@ func (s *NetworkService) ServerGroups(tx Writer, projectID string, named []strin
 }
 
 var ServerNetworks = serverNetworks
+
+// Define is what a server's guest would be made of now.
+func (m *Manager) Define(s Server) (virt.Spec, Claim, error) { return m.define(s) }

@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,10 @@ import (
 
 // succeed stores what the operation was for.
 func (w *work) succeed(ctx context.Context) error {
-	if w.proc.target == Deleted {
+	switch {
+	case w.proc.keeps:
+		return w.leave(ctx)
+	case w.proc.target == Deleted:
 		return w.forget(ctx)
 	}
 	guest, known := w.m.look(w.op.ServerID)
@@ -28,6 +32,15 @@ func (w *work) succeed(ctx context.Context) error {
 	}, nil)
 	if err == nil && !known {
 		w.m.syncSoon(w.op.ServerID) // when the hypervisor answers again
+	}
+	return err
+}
+
+// leave ends an operation that leaves the server what it is. What became of the guest meanwhile is looked at afterwards.
+func (w *work) leave(ctx context.Context) error {
+	err := w.conclude(ctx, func(*Server) {}, nil)
+	if err == nil {
+		w.m.syncSoon(w.op.ServerID)
 	}
 	return err
 }
@@ -80,7 +93,11 @@ func (w *work) fail(ctx context.Context, i int, cause error) error {
 		return w.settle(ctx, cause)
 	}
 	w.op.Undoing, w.op.Cause = true, cause.Error()
-	err := w.save(ctx, func(s *Server) { s.Fault = w.m.fault(w.op, cause) }, nil)
+	err := w.save(ctx, func(s *Server) {
+		if !w.proc.keeps {
+			s.Fault = w.m.fault(w.op, cause)
+		}
+	}, nil)
 	if err != nil {
 		return err
 	}
@@ -102,6 +119,9 @@ func (w *work) undo(ctx context.Context, i int, cause error) error {
 		if err := w.tryUndo(ctx, s); err != nil {
 			return err
 		}
+	}
+	if w.proc.keeps {
+		return cmp.Or(w.leave(ctx), cause)
 	}
 	guest, known := w.m.look(w.op.ServerID)
 	err := w.conclude(ctx, func(s *Server) {

@@ -38,6 +38,8 @@ type Options struct {
 	CallTimeout      time.Duration // for one call of the driver; default 2 min
 	ShutdownTimeout  time.Duration // that a guest gets to shut itself down; default 60 s (shutdown_timeout)
 	ShutdownRetry    time.Duration // after which it is asked again; default 10 s (shutdown_retry_interval)
+	DetachTimeout    time.Duration // after which a guest is asked again to let go of a device; default 20 s (device_detach_timeout)
+	DetachAttempts   int           // how often it is asked; default 8 (device_detach_attempts)
 	AuditInterval    time.Duration // between full comparisons with the hypervisor; default 1 h
 	// SettleTime is how long after a guest stopped its state is read: a restart by somebody's hand
 	// then does not show. Default 1 s; negative for none.
@@ -67,6 +69,7 @@ func (o Options) withDefaults() Options {
 	for d, def := range map[*time.Duration]time.Duration{
 		&o.BuildTimeout: 10 * time.Minute, &o.OperationTimeout: 5 * time.Minute, &o.CallTimeout: 2 * time.Minute,
 		&o.ShutdownTimeout: time.Minute, &o.ShutdownRetry: 10 * time.Second, &o.AuditInterval: time.Hour, &o.SettleTime: time.Second,
+		&o.DetachTimeout: 20 * time.Second,
 	} {
 		if *d == 0 {
 			*d = def
@@ -74,6 +77,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBuilds == 0 {
 		o.MaxBuilds = 10
+	}
+	if o.DetachAttempts == 0 {
+		o.DetachAttempts = 8
 	}
 	if o.Policy == "" {
 		o.Policy = PolicyObserve

@@ -20,6 +20,9 @@ const (
 	OpRebootHard OperationKind = "reboot-hard"
 	OpPause      OperationKind = "pause"
 	OpUnpause    OperationKind = "unpause"
+
+	OpAttachInterface OperationKind = "attach-interface"
+	OpDetachInterface OperationKind = "detach-interface"
 )
 
 // Operation is the journal's record of something under way. It is stored in the same transaction

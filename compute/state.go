@@ -40,4 +40,8 @@ const (
 	TaskRebootStartedHard TaskState = "reboot_started_hard"
 	TaskPausing           TaskState = "pausing"
 	TaskUnpausing         TaskState = "unpausing"
+
+	// In Nova nothing shows of these.
+	TaskAttachingInterface TaskState = "attaching_interface"
+	TaskDetachingInterface TaskState = "detaching_interface"
 )

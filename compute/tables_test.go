@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -259,12 +260,13 @@ func printPlan(b *strings.Builder, verdicts []verdict) {
 func TestJournalNames(t *testing.T) {
 	m := &Manager{opt: Options{}.withDefaults()}
 	var b strings.Builder
-	for _, kind := range []OperationKind{OpCreate, OpDelete, OpStart, OpStop, OpRebootSoft, OpRebootHard, OpPause, OpUnpause} {
+	for _, kind := range []OperationKind{OpCreate, OpDelete, OpStart, OpStop, OpRebootSoft, OpRebootHard, OpPause, OpUnpause,
+		OpAttachInterface, OpDetachInterface} {
 		p, known := m.procedure(kind)
 		if !known {
 			t.Fatalf("no procedure for %s", kind)
 		}
-		fmt.Fprintf(&b, "%s -> %s (accepted: %s)\n", kind, p.target, acceptedTask[kind])
+		fmt.Fprintf(&b, "%s -> %s (accepted: %s)\n", kind, cmp.Or(string(p.target), "(unchanged)"), acceptedTask[kind])
 		for _, s := range p.steps {
 			fmt.Fprintf(&b, "  %-10s task %-22s undo %v\n", s.name, s.task, s.undo != nil)
 		}

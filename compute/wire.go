@@ -115,8 +115,13 @@ func doUnwire(ctx context.Context, w *work) error {
 	if err != nil || w.m.opt.HostNetwork == nil {
 		return err
 	}
+	w.unwire(ctx, ports)
+	return nil
+}
+
+// unwire makes the host follow once ports of the server are given back.
+func (w *work) unwire(ctx context.Context, ports []neutron.Port) {
 	if err := w.m.opt.HostNetwork.SyncPorts(ctx, ports); err != nil {
 		w.log.Warn("the host's networks are not rid of the server's ports yet; that is tried again", "error", err)
 	}
-	return nil
 }

@@ -24,6 +24,7 @@ type step struct {
 type procedure struct {
 	steps  []step
 	target VMState // that success leads to
+	keeps  bool    // instead of a target: the server stays what it is, also when a failure was undone
 
 	// On failure the steps are undone. The server is then in Error, or, where whenGone is set, in
 	// the state that its guest shows, and in whenGone if it has none.
@@ -52,6 +53,10 @@ func (m *Manager) procedure(kind OperationKind) (procedure, bool) {
 		return m.pauseProcedure(), true
 	case OpUnpause:
 		return m.unpauseProcedure(), true
+	case OpAttachInterface:
+		return m.attachInterfaceProcedure(), true
+	case OpDetachInterface:
+		return m.detachInterfaceProcedure(), true
 	default:
 		return procedure{}, false
 	}
@@ -77,18 +82,19 @@ func newWork(m *Manager, op Operation) *work {
 }
 
 // run does the operation to its end: done, undone, superseded or parked.
-func (w *work) run(ctx context.Context) {
+func (w *work) run(ctx context.Context) error {
 	err := w.advance(ctx)
 	switch {
 	case errors.Is(err, errSuperseded), errors.Is(err, errParked):
 		w.log.Info("operation interrupted", "step", w.op.Step, "because", err)
-		return
+		return err
 	case err != nil:
 		w.log.Error("operation failed", "step", w.op.Step, "error", err, "took", time.Since(w.began))
 	default:
 		w.log.Info("operation done", "took", time.Since(w.began))
 	}
 	w.m.opt.Observe(Observation{Kind: w.op.Kind, Undo: w.op.Undoing, Took: time.Since(w.began), Err: err})
+	return err
 }
 
 // advance goes on from where the journal says that the operation is.

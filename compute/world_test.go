@@ -562,6 +562,14 @@ func (d *mortalDriver) Unpause(ctx context.Context, id string) error {
 	return d.fate.around("Unpause", func() error { return d.Driver.Unpause(ctx, id) })
 }
 
+func (d *mortalDriver) PlugNIC(ctx context.Context, id string, nic virt.NIC) error {
+	return d.fate.around("PlugNIC", func() error { return d.Driver.PlugNIC(ctx, id, nic) })
+}
+
+func (d *mortalDriver) UnplugNIC(ctx context.Context, id, mac string, opt virt.UnplugOptions) error {
+	return d.fate.around("UnplugNIC", func() error { return d.Driver.UnplugNIC(ctx, id, mac, opt) })
+}
+
 type mortalDisks struct {
 	*compute.FileDisks
 	fate *fate

@@ -105,11 +105,18 @@ func (d *Driver) askForNIC(ctx context.Context, id, mac string, nth int) (change
 			d.hv.publishDevice(virt.EventDeviceRemoved, id, "net-"+strings.ToLower(mac))
 		}
 		if has := indexMAC(g.spec.NICs, mac); has >= 0 {
-			g.spec.NICs = slices.Delete(slices.Clone(g.spec.NICs), has, has+1)
+			g.undefineNIC(has)
 		}
 		return nil
 	})()
 	return changed, err
+}
+
+// undefineNIC takes a NIC out of the guest's definition, which is nobody else's.
+func (g *guest) undefineNIC(i int) {
+	if g.spec.NICs = slices.Delete(slices.Clone(g.spec.NICs), i, i+1); len(g.spec.NICs) == 0 {
+		g.spec.NICs = nil
+	}
 }
 
 func indexMAC(nics []virt.NIC, mac string) int {
@@ -135,7 +142,6 @@ func (d *Driver) NICs(ctx context.Context, id string) (list []virt.PluggedNIC, e
 // UnplugByHand takes a NIC out of a guest's definition, as virsh detach-interface --config does.
 func (h *Hypervisor) UnplugByHand(id, mac string) error {
 	return h.outside(id, func(g *guest) bool { return indexMAC(g.spec.NICs, mac) >= 0 }, func(g *guest) {
-		has := indexMAC(g.spec.NICs, mac)
-		g.spec.NICs = slices.Delete(slices.Clone(g.spec.NICs), has, has+1)
+		g.undefineNIC(indexMAC(g.spec.NICs, mac))
 	})
 }
