@@ -12,6 +12,7 @@ import (
 // of package compute.
 type Backend interface {
 	Servers
+	Attachments
 	Flavors
 	Images
 	Keypairs
@@ -35,6 +36,17 @@ type Servers interface {
 	Servers(ctx context.Context) ([]compute.Server, error)
 	// ConsoleOutput returns the last lines of the server's serial console; all that is kept if lines < 0.
 	ConsoleOutput(ctx context.Context, id string, lines int) (string, error)
+}
+
+// Attachments are the interfaces of servers.
+type Attachments interface {
+	// Interfaces lists a server's ports in the order of its interfaces.
+	Interfaces(ctx context.Context, serverID string) ([]neutron.Port, error)
+	// AttachInterface gives a server one more interface, and returns when its guest has it. A request that names nothing means
+	// the only network of the project. It is compute.ErrAttach when that failed and everything was taken back.
+	AttachInterface(ctx context.Context, serverID string, want compute.RequestedNetwork) (neutron.Port, error)
+	// DetachInterface returns as soon as the request is stored.
+	DetachInterface(ctx context.Context, serverID, portID string) error
 }
 
 // Flavors keeps the sizes.

@@ -27,6 +27,7 @@ func (a *api) computeService() service {
 		},
 		a.flavorRoutes(),
 		a.serverRoutes(),
+		a.attachmentRoutes(),
 		a.keypairRoutes(),
 		a.hypervisorRoutes(),
 		a.groupProxyRoutes(),

@@ -25,7 +25,6 @@ func (a *api) serverRoutes() []route {
 		{pattern: "PUT /servers/{id}/metadata/{key}", do: a.setMetadataItem, schema: "metadata_item"},
 		{pattern: "DELETE /servers/{id}/metadata/{key}", do: a.deleteMetadataItem},
 		{pattern: "GET /servers/{id}/tags", do: a.listTags, since: 26},
-		{pattern: "GET /servers/{id}/os-interface", do: a.emptyOfServer("interfaceAttachments")},
 		{pattern: "GET /servers/{id}/os-security-groups", do: a.listServerGroups},
 		{pattern: "GET /servers/{id}/os-volume_attachments", do: a.emptyOfServer("volumeAttachments")},
 		{pattern: "GET /servers/{id}/os-instance-actions", do: a.emptyOfServer("instanceActions")},

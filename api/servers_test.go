@@ -233,6 +233,9 @@ func TestProjectsAreApart(t *testing.T) {
 		{method: "GET", path: "/ips/x"},
 		{method: "POST", path: "/action", body: `{"addSecurityGroup": {"name": "default"}}`},
 		{method: "POST", path: "/action", body: `{"removeFloatingIp": {"address": "203.0.113.9"}}`},
+		{method: "GET", path: "/os-interface/" + absent},
+		{method: "POST", path: "/os-interface", body: `{}`},
+		{method: "DELETE", path: "/os-interface/" + absent},
 	} {
 		r.as = eve
 		suffix := r.path

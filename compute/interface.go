@@ -39,7 +39,8 @@ func (m *Manager) Interfaces(ctx context.Context, serverID string) (ports []neut
 }
 
 // AttachInterface gives a server one more interface: a port that is made for it, or one that is there. The port is the server's, and
-// the intent stored, before anything is done; it returns when the guest has the interface, as Nova does. The errors are those of a
+// the intent stored, before anything is done; it returns when the guest has the interface, as Nova does. A request that names neither network nor port
+// means the only network that the project can use. The errors are those of a
 // request for a server, ErrConflict when the server is in no state for it, and ErrAttach when it was taken back because the host or the
 // guest could not have it.
 func (m *Manager) AttachInterface(ctx context.Context, serverID string, want RequestedNetwork) (neutron.Port, error) {
@@ -103,6 +104,9 @@ func (m *Manager) addPort(tx Writer, s Server, want RequestedNetwork, on machine
 	for _, p := range ports {
 		index = max(index, p.Index+1)
 	}
+	if want, err = onlyNetwork(tx, s, want); err != nil {
+		return neutron.Port{}, err
+	}
 	port, err := m.opt.Networks.allocate(tx, portFor{
 		RequestedNetwork: want, ServerID: s.ID, ProjectID: s.ProjectID, HostName: hostname(s), Index: index,
 	})
@@ -116,6 +120,25 @@ func (m *Manager) addPort(tx Writer, s Server, want RequestedNetwork, on machine
 	}
 	_, err = buildSpec(s, m.disks.Files(s), on)
 	return port, err
+}
+
+// onlyNetwork is what a request that names nothing means: the only network that the project can use. Nova's NetworkAmbiguous and
+// InterfaceAttachFailedNoNetwork are what is wrong with the request otherwise.
+func onlyNetwork(tx Reader, s Server, want RequestedNetwork) (RequestedNetwork, error) {
+	if want.NetworkID != "" || want.PortID != "" {
+		return want, nil
+	}
+	found, err := serverNetworks(tx, s.ProjectID, NetworksAuto, nil)
+	switch {
+	case errors.Is(err, ErrConflict):
+		return want, invalid("net_id", "%v", err)
+	case err != nil:
+		return want, err
+	case len(found) == 0:
+		return want, invalid("net_id", "no specific network was requested and none are available for project %s", s.ProjectID)
+	}
+	found[0].Tag = want.Tag
+	return found[0], nil
 }
 
 // interfaceOf is a port of a server. ErrNotFound if it is not that.
