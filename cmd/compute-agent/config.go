@@ -67,6 +67,8 @@ type Config struct {
 
 	ShutdownTimeout       time.Duration
 	ShutdownRetryInterval time.Duration
+	DetachAttempts        int
+	DetachTimeout         time.Duration
 	HardwareChanges       string
 	PowerSyncPolicy       string
 	PowerSyncInterval     time.Duration
@@ -229,6 +231,10 @@ func (c *Config) operationKeys() []key {
 			doc: "Seconds that a guest gets to shut itself down before it is forced. 0: at once."},
 		{name: "shutdown_retry_interval", initial: "10", value: seconds(&c.ShutdownRetryInterval, time.Second, time.Hour),
 			doc: "Seconds after which a guest is asked again to shut down."},
+		{name: "device_detach_attempts", initial: "8", value: whole(&c.DetachAttempts, 1, 1000),
+			doc: "How often a guest is asked to let go of a device. One that does not keeps it."},
+		{name: "device_detach_timeout", initial: "20", value: seconds(&c.DetachTimeout, time.Second, time.Hour),
+			doc: "Seconds after which a guest is asked again to let go of a device."},
 		{name: "hard_reboot_hardware_changes", initial: "refuse", value: choice(&c.HardwareChanges, "refuse", "accept"),
 			doc: "When a hard reboot would change what a guest sees of its hardware, after an upgrade or another\n" +
 				"configuration: refuse it, unless the request says accept_hardware_changes, or accept it."},

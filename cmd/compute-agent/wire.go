@@ -226,6 +226,8 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 		MaxBuilds:       c.MaxConcurrentBuilds,
 		ShutdownTimeout: max(c.ShutdownTimeout, time.Nanosecond), // zero would be the manager's default
 		ShutdownRetry:   c.ShutdownRetryInterval,
+		DetachAttempts:  c.DetachAttempts,
+		DetachTimeout:   c.DetachTimeout,
 		AuditInterval:   c.PowerSyncInterval,
 		Logger:          a.log,
 		Observe:         operations.observe,
