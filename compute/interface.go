@@ -243,14 +243,28 @@ func doPlug(ctx context.Context, w *work) error {
 		if !slices.ContainsFunc(made.NICs, hasMAC(args.MAC)) {
 			made.NICs = append(made.NICs, nic)
 		}
+		made.Metadata = now.Metadata
 	}); err != nil {
 		return err
 	}
 	err = w.m.driverCall(func(ctx context.Context) error { return plugger.PlugNIC(ctx, w.op.ServerID, nic) })
-	if errors.Is(err, virt.ErrExists) || errors.Is(err, virt.ErrNotFound) {
-		return nil
+	if err != nil && !errors.Is(err, virt.ErrExists) && !errors.Is(err, virt.ErrNotFound) {
+		return err
 	}
-	return err
+	w.tell(now.Metadata)
+	return nil
+}
+
+// tell replaces what a guest tells tools of its server. As in Nova, it is no failure where that cannot be done.
+func (w *work) tell(metadata virt.Metadata) {
+	setter, can := w.m.driver.(virt.MetadataSetter)
+	if !can {
+		return
+	}
+	err := w.m.driverCall(func(ctx context.Context) error { return setter.SetMetadata(ctx, w.op.ServerID, metadata) })
+	if ignoreNotFound(err) != nil {
+		w.log.Warn("the guest's metadata still tell of its former interfaces", "error", err)
+	}
 }
 
 // doTakeBack takes away what doPlug gave, for as long as it takes the guest to let go.
@@ -284,7 +298,16 @@ func (w *work) unplug(ctx context.Context, patience time.Duration) error {
 	if err := ignoreNotFound(plugger.UnplugNIC(call, w.op.ServerID, args.MAC, opt)); err != nil {
 		return err
 	}
-	return w.redefine(ctx, func(made *virt.Spec) { made.NICs = without(made.NICs, args.MAC) })
+	var metadata *virt.Metadata // nil where it is not known what the guest was made of
+	err = w.redefine(ctx, func(made *virt.Spec) {
+		made.NICs = without(made.NICs, args.MAC)
+		made.Metadata.Ports = withoutPort(made.Metadata.Ports, args.PortID)
+		metadata = &made.Metadata
+	})
+	if err == nil && metadata != nil {
+		w.tell(*metadata)
+	}
+	return err
 }
 
 // redefine changes what the store says that the server's guest was made of. Where it says nothing there is nothing to
@@ -311,6 +334,14 @@ func without(nics []virt.NIC, mac string) []virt.NIC {
 		return nil // as guest.Define has it
 	}
 	return nics
+}
+
+func withoutPort(ports []virt.PortMetadata, id string) []virt.PortMetadata {
+	ports = slices.DeleteFunc(ports, func(p virt.PortMetadata) bool { return p.ID == id })
+	if len(ports) == 0 {
+		return nil
+	}
+	return ports
 }
 
 // doGiveBack gives a port back that is the server's: one that was made for it goes. The host follows.

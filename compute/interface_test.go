@@ -128,6 +128,9 @@ func TestInterfaces(t *testing.T) {
 			if got := w.definition(id).NICs; name != "without guest" && (len(got) != 2 || got[1].MAC != "fa:16:3e:00:00:01" || got[1].Model != "virtio" || got[1].MTU != 1500) {
 				t.Errorf("the definition has %+v", got)
 			}
+			if got := w.definition(id).Metadata.Ports; name != "without guest" && (len(got) != 2 || got[0].IPs[0].Address != "10.0.0.99") {
+				t.Errorf("the metadata tell of %+v", got)
+			}
 			w.must(w.DetachInterface(t.Context(), id, p.ID))
 			w.await(id)
 			w.must(w.DetachInterface(t.Context(), id, portID))

@@ -135,6 +135,13 @@ type ConsoleLogger interface {
 	ConsoleLog(ctx context.Context, id string, limit int) ([]byte, error)
 }
 
+// MetadataSetter is the ability to change what a guest tells tools of its server.
+type MetadataSetter interface {
+	// SetMetadata replaces the guest's metadata, live and in its definition; the guest does not notice. ErrNotFound if there is
+	// none, ErrInvalid when they contradict themselves.
+	SetMetadata(ctx context.Context, id string, m Metadata) error
+}
+
 // MachineTeller is the ability to tell which machine a guest was made as.
 type MachineTeller interface {
 	// Machine returns the guest's machine type by its canonical name, which an upgrade of the hypervisor does not

@@ -63,8 +63,11 @@ func (s Spec) validateIdentity() error {
 	return first(oneOf("virt type", s.VirtType, "kvm", "qemu"), optionalPath("emulator", s.Emulator))
 }
 
-func (s Spec) validateMetadata() error {
-	return oneOf("metadata root type", s.Metadata.RootType, "", "image", "volume")
+func (s Spec) validateMetadata() error { return s.Metadata.Validate() }
+
+// Validate says whether the metadata contradict themselves.
+func (m Metadata) Validate() error {
+	return oneOf("metadata root type", m.RootType, "", "image", "volume")
 }
 
 // validateAliases checks the users' names for devices, which a guest's devices share.

@@ -21,12 +21,13 @@ type Driver struct {
 }
 
 var (
-	_ virt.Driver        = (*Driver)(nil)
-	_ virt.Pauser        = (*Driver)(nil)
-	_ virt.ConsoleLogger = (*Driver)(nil)
-	_ virt.MachineTeller = (*Driver)(nil)
-	_ virt.PCILister     = (*Driver)(nil)
-	_ virt.NICPlugger    = (*Driver)(nil)
+	_ virt.Driver         = (*Driver)(nil)
+	_ virt.Pauser         = (*Driver)(nil)
+	_ virt.ConsoleLogger  = (*Driver)(nil)
+	_ virt.MachineTeller  = (*Driver)(nil)
+	_ virt.PCILister      = (*Driver)(nil)
+	_ virt.NICPlugger     = (*Driver)(nil)
+	_ virt.MetadataSetter = (*Driver)(nil)
 )
 
 // Hypervisor returns what the driver is connected to.

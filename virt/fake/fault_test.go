@@ -73,6 +73,9 @@ var methods = map[string]struct {
 	"UnplugNIC": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
 		return d.UnplugNIC(ctx, s.ID, "fa:16:3e:00:00:01", virt.UnplugOptions{Patience: time.Minute})
 	}},
+	"SetMetadata": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.SetMetadata(ctx, s.ID, virt.Metadata{Name: "web"})
+	}},
 	"NICs": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
 		_, err := d.NICs(ctx, s.ID)
 		return err

@@ -42,6 +42,17 @@ func (d *Driver) Machine(ctx context.Context, id string) (machine string, err er
 	return machine, err
 }
 
+// SetMetadata implements virt.MetadataSetter.
+func (d *Driver) SetMetadata(ctx context.Context, id string, m virt.Metadata) error {
+	return d.onGuest(ctx, "SetMetadata", "set metadata of guest", id, func(g *guest) error {
+		if err := m.Validate(); err != nil {
+			return err
+		}
+		g.spec.Metadata = virt.Spec{Metadata: m}.Clone().Metadata
+		return nil
+	})
+}
+
 // versionsFrom are QEMU's from a major version on, as far as this hypervisor goes.
 func versionsFrom(oldest int) (versions []string) {
 	last := map[int]int{2: 12, 3: 1, 4: 2, 5: 2, 6: 2, 7: 2} // minor versions by major

@@ -87,11 +87,12 @@ type Driver struct {
 }
 
 var (
-	_ virt.Driver        = (*Driver)(nil)
-	_ virt.Pauser        = (*Driver)(nil)
-	_ virt.ConsoleLogger = (*Driver)(nil)
-	_ virt.PCILister     = (*Driver)(nil)
-	_ virt.NICPlugger    = (*Driver)(nil)
+	_ virt.Driver         = (*Driver)(nil)
+	_ virt.Pauser         = (*Driver)(nil)
+	_ virt.ConsoleLogger  = (*Driver)(nil)
+	_ virt.PCILister      = (*Driver)(nil)
+	_ virt.NICPlugger     = (*Driver)(nil)
+	_ virt.MetadataSetter = (*Driver)(nil)
 )
 
 // maxBacklog is how many events a reader may fall behind.

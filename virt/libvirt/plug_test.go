@@ -91,3 +91,35 @@ func TestPlugFails(t *testing.T) {
 		}
 	}
 }
+
+// TestSetMetadata changes a guest's metadata while it runs and while it is stopped: what a domain tells is then what it would tell
+// if it were made with them.
+func TestSetMetadata(t *testing.T) {
+	needLibvirt(t)
+	d := newDriver(t, Options{})
+	s := smallSpec(t)
+	destroyAtEnd(t, d, s.ID)
+	must(t, d.Create(within(t), s))
+	for _, prepare := range []func() error{
+		func() error { return nil },
+		func() error { return d.Stop(within(t), s.ID, virt.StopOptions{}) },
+	} {
+		must(t, prepare())
+		m := virt.Metadata{Package: "1", Name: `web "<1>"`, Ports: []virt.PortMetadata{{ID: uuid.NewString(), IPs: []virt.PortAddress{{Address: "192.0.2.7", Version: 4}}}}}
+		must(t, d.SetMetadata(within(t), s.ID, m))
+		other := smallSpec(t)
+		other.Metadata = m
+		destroyAtEnd(t, d, other.ID)
+		must(t, d.Create(within(t), other))
+		for _, flag := range []string{"--current", "--config"} {
+			got := run(t, "virsh", "-c", testURI(), "metadata", s.ID, novaNamespace, flag)
+			want := run(t, "virsh", "-c", testURI(), "metadata", other.ID, novaNamespace, flag)
+			if strings.Join(strings.Fields(got), " ") != strings.Join(strings.Fields(want), " ") || !strings.Contains(got, "192.0.2.7") {
+				t.Errorf("the metadata are\n%s\nof a guest made with them\n%s", got, want)
+			}
+			if xml := run(t, "virsh", "-c", testURI(), "dumpxml", s.ID); strings.Count(xml, "<nova:instance") != 1 {
+				t.Errorf("the domain has\n%s", xml)
+			}
+		}
+	}
+}

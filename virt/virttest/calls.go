@@ -35,6 +35,9 @@ func (e *env) everyCall(ctx context.Context, id string, fresh virt.Spec) map[str
 	if m, ok := d.(virt.MachineTeller); ok {
 		_, errs["Machine"] = m.Machine(ctx, id)
 	}
+	if m, ok := d.(virt.MetadataSetter); ok {
+		errs["SetMetadata"] = m.SetMetadata(ctx, id, virt.Metadata{})
+	}
 	if p, ok := d.(virt.NICPlugger); ok {
 		_, errs["NICs"] = p.NICs(ctx, id)
 		errs["PlugNIC"] = p.PlugNIC(ctx, id, nicNumber(9))

@@ -70,6 +70,7 @@ const (
 	pauser          need = "a virt.Pauser"
 	logger          need = "a virt.ConsoleLogger"
 	machines        need = "a virt.MachineTeller"
+	metadataSetter  need = "a virt.MetadataSetter"
 	nicPlugger      need = "a virt.NICPlugger"
 	pciLister       need = "a virt.PCILister on a hypervisor that tells of PCI devices"
 	pciDevices      need = "PCI devices that guests can have"
@@ -86,7 +87,7 @@ const (
 // met says whether a harness has what a promise needs.
 func (h Harness) met(n need) bool {
 	switch n {
-	case pauser, logger, machines, nicPlugger, pciLister:
+	case pauser, logger, machines, metadataSetter, nicPlugger, pciLister:
 		return able(h.Driver, n)
 	case bootablePlugger:
 		return h.met(nicPlugger) && h.met(bootable)
@@ -120,6 +121,8 @@ func able(d virt.Driver, n need) (ok bool) {
 		_, ok = d.(virt.ConsoleLogger)
 	case machines:
 		_, ok = d.(virt.MachineTeller)
+	case metadataSetter:
+		_, ok = d.(virt.MetadataSetter)
 	case nicPlugger:
 		_, ok = d.(virt.NICPlugger)
 	case pciLister:
@@ -137,7 +140,7 @@ func able(d virt.Driver, n need) (ok bool) {
 func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
 	var done tally
 	groups := []group{hostPromises, createPromises, remakePromises, textPromises, startPromises, stopPromises, destroyPromises,
-		guestPromises, pausePromises, consolePromises, machinePromises, eventPromises, outsidePromises, pciPromises, nicPromises, contextPromises,
+		guestPromises, pausePromises, consolePromises, machinePromises, eventPromises, outsidePromises, pciPromises, nicPromises, metadataPromises, contextPromises,
 		closePromises, concurrencyPromises}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
