@@ -75,10 +75,14 @@ var ErrAttach = errors.New("failed to attach the network interface")
 
 // notAttached is why a server has not got an interface. One whose operation another took the place of may have.
 func (m *Manager) notAttached(serverID, portID string, cause error) error {
-	if errors.Is(cause, errSuperseded) || errors.Is(cause, errParked) {
-		return &Failure{Kind: ErrConflict, Subject: "server " + serverID, Reason: "something else took the place of the attachment of port " + portID}
+	f := &Failure{Kind: ErrAttach, Subject: "server " + serverID, Reason: "port " + portID + ": " + plainly(cause)}
+	switch {
+	case errors.Is(cause, errSuperseded):
+		f.Kind, f.Reason = ErrConflict, "another operation took the place of the attachment of port "+portID
+	case errors.Is(cause, errParked):
+		f.Kind, f.Reason = ErrUnavailable, "the agent stops; port "+portID+" is attached at its next start"
 	}
-	return &Failure{Kind: ErrAttach, Subject: "server " + serverID, Reason: "port " + portID + ": " + plainly(cause)}
+	return f
 }
 
 // wait returns how an operation ended, or that ctx did. The agent that stops before it begins has parked it.
