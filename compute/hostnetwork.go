@@ -135,7 +135,7 @@ func (n *HostNetwork) run() {
 func (n *HostNetwork) do(r *round) {
 	var records neutron.Records
 	r.fatal = n.store.View(n.base, func(tx Reader) (err error) {
-		records, err = networkRecords(tx)
+		records, err = NetworkRecords(tx)
 		return err
 	})
 	if r.fatal != nil {
@@ -212,8 +212,8 @@ func statusOf(p neutron.Port, broken error) neutron.Status {
 	return neutron.StatusActive
 }
 
-// networkRecords reads all of the network service.
-func networkRecords(tx Reader) (r neutron.Records, err error) {
+// NetworkRecords reads all of the network service.
+func NetworkRecords(tx Reader) (r neutron.Records, err error) {
 	read := func(fill func() error) {
 		if err == nil {
 			err = fill()

@@ -38,7 +38,16 @@ func TraceFirewall(question []byte, portID, packet, direction string) (FirewallT
 	if len(steps) == 0 {
 		return FirewallTrace{}, fmt.Errorf("the question has no step")
 	}
-	t := tracer{FirewallStep: steps[len(steps)-1]}
+	return traceStep(steps[len(steps)-1], portID, packet, direction)
+}
+
+// TraceState is TraceFirewall in a State of the firewall.
+func TraceState(state firewall.State, portID, packet, direction string) (FirewallTrace, error) {
+	return traceStep(FirewallStep{state: state}, portID, packet, direction)
+}
+
+func traceStep(step FirewallStep, portID, packet, direction string) (_ FirewallTrace, err error) {
+	t := tracer{FirewallStep: step}
 	t.state.AsOpenStack = false
 	if t.rules, err = firewall.Generate(t.state); err != nil {
 		return FirewallTrace{}, err

@@ -3,16 +3,21 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"compute-agent/compute"
 	"compute-agent/internal/command"
 	"compute-agent/network/firewall"
+	"compute-agent/neutron"
 	"compute-agent/plan"
+	"compute-agent/store"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -76,22 +81,21 @@ func newFirewallTraceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "Name the rule that accepts or drops a packet",
-		Long: "Reads ports and security groups as plan firewall does, and says which rule decides about a packet from or to a port, and\n" +
+		Long: "Reads the ports and security groups of the agent, or a file as for plan firewall, and says which rule decides about a packet from or to a port, and\n" +
 			"which rules match on its way. No packet is sent and no host is touched. The packet is\n\n" +
 			"    PROTOCOL SOURCE[:PORT] > DESTINATION[:PORT] [type N[/CODE]] [state NAME] [mac ADDRESS]\n\n" +
 			"Its state is new, established, related, invalid or untracked.",
-		Example: "  compute-agent firewall trace --port 5f0e --packet 'tcp 10.0.0.5:4444 > 10.0.0.9:22' --file ports.json",
+		Example: "  compute-agent firewall trace --port 5f0e --packet 'tcp 10.0.0.5:4444 > 10.0.0.9:22'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "text" && output != "json" {
 				return fmt.Errorf("--output must be text or json, not %q", output)
 			}
-			question, err := readQuestion(cmd.InOrStdin(), file)
+			trace, err := traceFirewall(cmd, file, port, packet, direction)
 			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			trace, err := plan.TraceFirewall(question, port, packet, direction)
-			if err != nil {
+				if _, told := errors.AsType[exitError](err); told {
+					return err
+				}
 				return exitError{exitFailed, err}
 			}
 			if output == "json" {
@@ -104,11 +108,41 @@ func newFirewallTraceCommand() *cobra.Command {
 	cmd.Flags().StringVar(&port, "port", "", "`ID` or device of the port")
 	cmd.Flags().StringVar(&packet, "packet", "", "the `packet`")
 	cmd.Flags().StringVar(&direction, "direction", "", "ingress or egress, if the packet has no address of the port")
-	cmd.Flags().StringVar(&file, "file", "-", "`file` with ports and security groups; - is standard input")
+	cmd.Flags().StringVar(&file, "file", "", "`file` with ports and security groups, - for standard input; else those of the agent are asked")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
+	addConfigFlags(cmd.Flags())
 	_ = cmd.MarkFlagRequired("port") // both are flags of this command
 	_ = cmd.MarkFlagRequired("packet")
 	return cmd
+}
+
+// traceFirewall asks a file, or without one the records of the agent, which may run.
+func traceFirewall(cmd *cobra.Command, file, port, packet, direction string) (plan.FirewallTrace, error) {
+	if file != "" {
+		question, err := readQuestion(cmd.InOrStdin(), file)
+		if err != nil {
+			return plan.FirewallTrace{}, err
+		}
+		return plan.TraceFirewall(question, port, packet, direction)
+	}
+	c, err := configOf(cmd)
+	if err != nil {
+		return plan.FirewallTrace{}, err
+	}
+	site, err := c.Network.site()
+	if err != nil {
+		return plan.FirewallTrace{}, exitError{exitUsage, err}
+	}
+	var records neutron.Records
+	err = store.Peek(cmd.Context(), filepath.Join(c.StateDir, databaseFile), func(tx compute.Reader) (err error) {
+		records, err = compute.NetworkRecords(tx)
+		return err
+	})
+	if err != nil {
+		return plan.FirewallTrace{}, exitError{exitState, err}
+	}
+	want, _ := neutron.Plan(records, site) // what makes no sense is not in it, and then not known
+	return plan.TraceState(want.Firewall, port, packet, direction)
 }
 
 func readQuestion(stdin io.Reader, file string) ([]byte, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"compute-agent/compute"
+	"compute-agent/network/fabric"
 	"compute-agent/virt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,7 +26,7 @@ const (
 )
 
 // newMetricsHandler serves the metrics of the agent, its operations, its node and its guests.
-func newMetricsHandler(ops *operationMetrics, source guestSource, log *slog.Logger) http.Handler {
+func newMetricsHandler(ops *operationMetrics, source guestSource, log *slog.Logger, others ...prometheus.Collector) http.Handler {
 	registry := prometheus.NewRegistry()
 	b := readBuild()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -35,9 +36,29 @@ func newMetricsHandler(ops *operationMetrics, source guestSource, log *slog.Logg
 	info.Set(1)
 	registry.MustRegister(info, ops.operations, ops.steps, newHostCollector(source, log),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(others...)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	return hurried(mux)
+}
+
+// networkMetrics count what was put right of the host's networks; none without networks.
+func networkMetrics(f *fabric.Fabric) []prometheus.Collector {
+	if f == nil {
+		return nil
+	}
+	opts := func(what string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{
+			Name:        metricPrefix + "network_repairs_total",
+			Help:        "What of the host's networks somebody else had changed or had ended by itself, and was put right.",
+			ConstLabels: prometheus.Labels{"what": what},
+		}
+	}
+	return []prometheus.Collector{
+		prometheus.NewCounterFunc(opts("link"), func() float64 { links, _, _ := f.Repairs(); return float64(links) }),
+		prometheus.NewCounterFunc(opts("filter"), func() float64 { _, filters, _ := f.Repairs(); return float64(filters) }),
+		prometheus.NewCounterFunc(opts("dhcp"), func() float64 { _, _, servers := f.Repairs(); return float64(servers) }),
+	}
 }
 
 // hurried keeps a client that neither sends nor reads from holding its connection for ever.

@@ -112,7 +112,7 @@ func startAgent(ctx context.Context, c *Config, log *slog.Logger, r *reporter) (
 	if metricsListener != nil {
 		a.metricsURL = "http://" + metricsListener.Addr().String() + "/metrics"
 		source := guestSource{guests: a.driver.Guests, node: a.manager.Node}
-		a.serveHTTP(metricsListener, newMetricsHandler(operations, source, log), nil)
+		a.serveHTTP(metricsListener, newMetricsHandler(operations, source, log, networkMetrics(a.fabric)...), nil)
 	}
 	if certificate == nil && !loopbackOnly(c.Listen) {
 		log.Warn("the API can be reached from other hosts without TLS: passwords cross the network in the clear", "listen", c.Listen)

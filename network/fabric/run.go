@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,6 +43,7 @@ type Fabric struct {
 	routers  *router.Routers
 	metadata *metadata.Service
 	claimed  net.Listener
+	filters  atomic.Uint64 // that were put right
 	mended   chan struct{} // a link was made again, and what runs on links has to be looked at
 
 	mu    sync.Mutex // held while something is changed
@@ -159,6 +161,7 @@ func (f *Fabric) reload(ctx context.Context) {
 	}
 	f.opt.Logger.Info("somebody else changed rules of the host; those of the ports are looked at")
 	f.firewall.Resync()
+	f.filters.Add(1)
 	if _, err := f.filter(ctx, f.want); err != nil && ctx.Err() == nil {
 		f.opt.Logger.Error("rules that somebody else changed cannot be put right", "error", err)
 	}
@@ -219,9 +222,11 @@ func (f *Fabric) Resync() {
 	f.routers.Resync()
 }
 
-// Repairs counts the changes of links that were made because somebody else had changed something, and the DHCP servers that were started
-// again.
-func (f *Fabric) Repairs() (links, servers uint64) { return f.links.Repairs(), f.dhcp.Restarts() }
+// Repairs counts what was put right: changes of links that somebody else had made, rules that somebody else had changed, and DHCP servers
+// that had ended by themselves.
+func (f *Fabric) Repairs() (links, filters, servers uint64) {
+	return f.links.Repairs(), f.filters.Load(), f.dhcp.Restarts()
+}
 
 // Leases are the addresses that guests of a network have from its DHCP server.
 func (f *Fabric) Leases(networkID string) ([]dhcp.Lease, error) { return f.dhcp.Leases(networkID) }

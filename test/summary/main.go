@@ -4,7 +4,7 @@
 //
 //	go test -json ./... | summary 'contract suite, fake driver=virt/fake TestDriver'
 //
-// With -v it also prints the tests that passed and what they said. -all names the sum of all tests.
+// With -said 'PACKAGE PREFIX', any number of times, it prints what these tests said although they passed: counts. With -v it also prints the tests that passed and what they said. -all names the sum of all tests.
 //
 // A suite is the tests of one package whose name begins so. It fails when a test failed, when a package
 // did not build, and when a suite has no tests: one that is gone must not look like one that passes.
@@ -48,18 +48,28 @@ type report struct {
 	broken   bool // a package failed other than by its tests
 	failures map[string]int
 	verbose  bool
+	said     []suite // whose words are printed
 }
 
 func main() {
 	verbose := flag.Bool("v", false, "also what passed")
 	title := flag.String("all", "all Go tests", "`title` of the sum")
+	var said []suite
+	flag.Func("said", "`PACKAGE PREFIX` of tests whose words are printed", func(arg string) error {
+		pkg, prefix, ok := strings.Cut(arg, " ")
+		if !ok {
+			return fmt.Errorf("%q is not PACKAGE PREFIX", arg)
+		}
+		said = append(said, suite{pkg: module + pkg, prefix: prefix})
+		return nil
+	})
 	flag.Parse()
 	r, err := newReport(os.Stdout, flag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(2)
 	}
-	r.verbose, r.all.title = *verbose, *title
+	r.verbose, r.all.title, r.said = *verbose, *title, said
 	if err := r.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(2)
@@ -130,6 +140,8 @@ func (r *report) endTest(e event, k key) {
 		r.print("%s", strings.Join(r.output[k], ""))
 	} else if r.verbose {
 		r.printPassed(e, r.output[k])
+	} else {
+		r.printSaid(e, r.output[k])
 	}
 	delete(r.output, k)
 	if e.Action == "fail" {
@@ -142,6 +154,20 @@ func (r *report) endTest(e event, k key) {
 	for _, s := range r.suites {
 		if e.Package == s.pkg && strings.HasPrefix(e.Test, s.prefix) {
 			s.count(e.Action)
+		}
+	}
+}
+
+// printSaid prints what a test said whose words are wanted.
+func (r *report) printSaid(e event, output []string) {
+	for _, s := range r.said {
+		if e.Package != s.pkg || !strings.HasPrefix(e.Test, s.prefix) {
+			continue
+		}
+		for _, line := range output {
+			if _, words, said := strings.Cut(strings.TrimSpace(line), "_test.go:"); said {
+				r.print("      %s %s: %s\n", strings.TrimPrefix(e.Package, module), e.Test, strings.TrimLeft(words, "0123456789: "))
+			}
 		}
 	}
 }
