@@ -74,11 +74,7 @@ func (b floatingIPBody) checkPort(r *records) error {
 	if b.PortID.value == "" {
 		return nil
 	}
-	v, err := r.find(portResource, b.PortID.value)
-	if err == nil && !r.mine(v) {
-		err = portResource.none(b.PortID.value)
-	}
-	return err
+	return r.ownPort(b.PortID.value)
 }
 
 func (r *records) createFloatingIP(in item) (view, error) {

@@ -292,6 +292,12 @@ func TestNetworkProjectsAreApart(t *testing.T) {
 		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"subnet_id": "{bobs4}"}`, ""},
 		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"subnet_id": "{public4}"}`, ""},
 		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"port_id": "{port}"}`, ""},
+		// Who has a network sees the ports that others have on it, and gives them to nobody.
+		step{admin, "PUT", "/networks/{bobs}", `{"network": {"shared": true}}`, ""},
+		step{eve, "POST", "/ports", `{"port": {"network_id": "{bobs}"}}`, "eves-port"},
+		step{bob, "GET", "/ports/{eves-port}?fields=project_id", "", ""},
+		step{bob, "PUT", "/routers/{router}/add_router_interface", `{"port_id": "{eves-port}"}`, ""},
+		step{bob, "PUT", "/floatingips/{floating}", `{"floatingip": {"port_id": "{eves-port}"}}`, ""},
 	)
 	golden.Assert(t, "testdata/network_apart.golden", c.out.String())
 }

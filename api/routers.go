@@ -189,7 +189,7 @@ func (r *records) checkInterface(subnetID, portID string) error {
 		return badInterface("Either subnet_id or port_id must be specified")
 	}
 	if portID != "" {
-		if _, err := r.find(portResource, portID); err != nil {
+		if err := r.ownPort(portID); err != nil {
 			return err
 		}
 	}
@@ -199,6 +199,15 @@ func (r *records) checkInterface(subnetID, portID string) error {
 	v, err := r.find(subnetResource, subnetID)
 	if err == nil && !r.mayChange(subnetResource, v) && v["shared"] != true {
 		err = subnetResource.none(subnetID)
+	}
+	return err
+}
+
+// ownPort refuses a port that is another project's, though it may be on the caller's network.
+func (r *records) ownPort(id string) error {
+	v, err := r.find(portResource, id)
+	if err == nil && !r.mine(v) {
+		err = portResource.none(id)
 	}
 	return err
 }
