@@ -291,6 +291,7 @@ func TestNetworkProjectsAreApart(t *testing.T) {
 		step{eve, "POST", "/routers", `{"router": {"name": "eves"}}`, "eves"},
 		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"subnet_id": "{bobs4}"}`, ""},
 		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"subnet_id": "{public4}"}`, ""},
+		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"subnet_id": "{shared4}"}`, ""},
 		step{eve, "PUT", "/routers/{eves}/add_router_interface", `{"port_id": "{port}"}`, ""},
 		// Who has a network sees the ports that others have on it, and gives them to nobody.
 		step{admin, "PUT", "/networks/{bobs}", `{"network": {"shared": true}}`, ""},

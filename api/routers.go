@@ -149,15 +149,15 @@ func (r *records) updateRouter(id string, in item) (view, error) {
 
 func (a *api) routerActionRoutes() []route {
 	return []route{
-		{pattern: "PUT /routers/{id}/add_router_interface", do: a.routerInterface(Backend.AddInterface), schema: "router_interface"},
-		{pattern: "PUT /routers/{id}/remove_router_interface", do: a.routerInterface(Backend.RemoveInterface), schema: "router_interface"},
+		{pattern: "PUT /routers/{id}/add_router_interface", do: a.routerInterface(Backend.AddInterface, true), schema: "router_interface"},
+		{pattern: "PUT /routers/{id}/remove_router_interface", do: a.routerInterface(Backend.RemoveInterface, false), schema: "router_interface"},
 		{pattern: "PUT /routers/{id}/add_extraroutes", do: a.extraRoutes(addRoutes), schema: "extra_routes"},
 		{pattern: "PUT /routers/{id}/remove_extraroutes", do: a.extraRoutes(removeRoutes), schema: "extra_routes"},
 	}
 }
 
 // routerInterface connects a router to a subnet or ends that.
-func (a *api) routerInterface(do func(Backend, context.Context, string, string, string) (neutron.Port, error)) func(*call) (*answer, error) {
+func (a *api) routerInterface(do func(Backend, context.Context, string, string, string) (neutron.Port, error), adds bool) func(*call) (*answer, error) {
 	return func(c *call) (*answer, error) {
 		var b struct {
 			SubnetID string `json:"subnet_id"`
@@ -171,7 +171,7 @@ func (a *api) routerInterface(do func(Backend, context.Context, string, string, 
 		if err != nil {
 			return nil, err
 		}
-		if err := r.checkInterface(b.SubnetID, b.PortID); err != nil {
+		if err := r.checkInterface(b.SubnetID, b.PortID, adds); err != nil {
 			return nil, err
 		}
 		id := c.PathValue("id")
@@ -183,8 +183,9 @@ func (a *api) routerInterface(do func(Backend, context.Context, string, string, 
 	}
 }
 
-// checkInterface refuses subnets and ports that are not for the caller to connect.
-func (r *records) checkInterface(subnetID, portID string) error {
+// checkInterface refuses subnets and ports that are not for the caller to connect: on a shared network a router would take the gateway's
+// address from it.
+func (r *records) checkInterface(subnetID, portID string, adds bool) error {
 	if subnetID == "" && portID == "" {
 		return badInterface("Either subnet_id or port_id must be specified")
 	}
@@ -197,8 +198,8 @@ func (r *records) checkInterface(subnetID, portID string) error {
 		return nil
 	}
 	v, err := r.find(subnetResource, subnetID)
-	if err == nil && !r.mayChange(subnetResource, v) && v["shared"] != true {
-		err = subnetResource.none(subnetID)
+	if err == nil && adds && !r.mine(v) {
+		err = badInterface("Cannot add interface to router because subnet " + subnetID + " is not owned by project making the request")
 	}
 	return err
 }
