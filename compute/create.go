@@ -109,7 +109,11 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	if on.ports, err = guestPorts(tx, s.ID); err != nil {
 		return s, err
 	}
-	if err := on.check(s, m.disks.Files(s)); err != nil {
+	spec, err := on.check(s, m.disks.Files(s))
+	if err != nil {
+		return s, err
+	}
+	if err := keepQueues(tx, spec); err != nil {
 		return s, err
 	}
 	asked := claimOf(s.ID, flavor, img)

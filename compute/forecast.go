@@ -100,7 +100,7 @@ func (out *Forecast) fill(l *ledger, f NodeFacts, o Outlook, p Proposal) error {
 	if out.Server.Hardware, err = on.settle(out.Server); err != nil {
 		return err
 	}
-	if err := on.check(out.Server, files); err != nil {
+	if _, err := on.check(out.Server, files); err != nil {
 		return err
 	}
 	wanted := claimOf(out.Server.ID, p.Flavor, p.Image)

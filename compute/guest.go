@@ -119,10 +119,10 @@ func (w *work) createGuest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.wire(ctx); err != nil {
+	if err := w.keepDefinition(ctx, spec); err != nil {
 		return err
 	}
-	if err := w.keepDefinition(ctx, spec); err != nil {
+	if err := w.wire(ctx); err != nil {
 		return err
 	}
 	err = w.m.driverCall(func(ctx context.Context) error { return w.m.createFrom(ctx, spec) })

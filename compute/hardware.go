@@ -66,7 +66,9 @@ func (w *work) keepDefinition(ctx context.Context, spec virt.Spec) error {
 		}
 	}
 	// A store that cannot be read cannot be written either: save waits until it can.
-	return w.save(ctx, func(*Server) {}, func(tx Writer) error { return tx.PutDefinition(w.op.ServerID, spec) })
+	return w.save(ctx, func(*Server) {}, func(tx Writer) error {
+		return errors.Join(tx.PutDefinition(w.op.ServerID, spec), keepQueues(tx, spec))
+	})
 }
 
 // errUntouched says that an operation was refused before it did anything to the guest.

@@ -122,8 +122,11 @@ func (m *Manager) addPort(tx Writer, s Server, want RequestedNetwork, on machine
 	if on.ports, err = guestPorts(tx, s.ID); err != nil {
 		return neutron.Port{}, err
 	}
-	_, err = buildSpec(s, m.disks.Files(s), on)
-	return port, err
+	spec, err := buildSpec(s, m.disks.Files(s), on)
+	if err != nil {
+		return port, err
+	}
+	return port, keepQueues(tx, spec)
 }
 
 // onlyNetwork is what a request that names nothing means: the only network that the project can use. Nova's NetworkAmbiguous and

@@ -358,7 +358,7 @@ func (s *NetworkService) releasePort(tx Writer, p neutron.Port) error {
 	if p.Made {
 		return s.dropPort(tx, p)
 	}
-	p.DeviceID, p.DeviceOwner, p.VIFType, p.DNSName, p.Tag, p.Index = "", "", "", "", "", 0
+	p.DeviceID, p.DeviceOwner, p.VIFType, p.DNSName, p.Tag, p.Index, p.Queues = "", "", "", "", "", 0, 0
 	p.Status, p.Revision, p.Updated = neutron.StatusDown, p.Revision+1, s.now()
 	return tx.PutPort(p)
 }

@@ -59,13 +59,13 @@ func (m machine) settle(s Server) (map[string]string, error) {
 	return settled, refused(err)
 }
 
-// check says whether a server's guest can be defined, and whether this host can make it, before anything is done.
-func (m machine) check(s Server, files Files) error {
+// check defines a server's guest, and says whether this host can make it, before anything is done.
+func (m machine) check(s Server, files Files) (virt.Spec, error) {
 	spec, err := buildSpec(s, files, m)
 	if err != nil {
-		return err
+		return virt.Spec{}, err
 	}
-	return refused(guest.Supported(spec, m.host, s.asked()))
+	return spec, refused(guest.Supported(spec, m.host, s.asked()))
 }
 
 // asked is what the server's flavor and image ask for.

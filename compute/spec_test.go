@@ -103,7 +103,7 @@ func TestSpecRefusesImageProperties(t *testing.T) {
 		s := specServer()
 		s.Image.Properties = map[string]string{property: value}
 		var failure *Failure
-		if err := specMachine().check(s, specFiles); !errors.As(err, &failure) || !errors.Is(err, ErrInvalid) || failure.Field != "imageRef" {
+		if _, err := specMachine().check(s, specFiles); !errors.As(err, &failure) || !errors.Is(err, ErrInvalid) || failure.Field != "imageRef" {
 			t.Errorf("%s=%s: error %v", property, value, err)
 		}
 	}

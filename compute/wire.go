@@ -3,10 +3,12 @@ package compute
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"compute-agent/guest"
 	"compute-agent/network"
 	"compute-agent/neutron"
+	"compute-agent/virt"
 )
 
 // guestPorts is what a server's guest has to know of its ports.
@@ -66,6 +68,25 @@ func (m *Manager) requestPorts(tx Writer, s Server, req CreateRequest) error {
 			RequestedNetwork: n, ServerID: s.ID, ProjectID: s.ProjectID, HostName: hostname(s), Groups: groups, Index: i,
 		})
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepQueues writes down how many queues the taps of a guest must have: the kernel opens a tap only as what it was made.
+func keepQueues(tx Writer, spec virt.Spec) error {
+	ports, err := tx.PortsOf(spec.ID)
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		i := slices.IndexFunc(spec.NICs, func(n virt.NIC) bool { return n.MAC == p.MAC })
+		if i < 0 || p.Queues == spec.NICs[i].Queues {
+			continue
+		}
+		p.Queues = spec.NICs[i].Queues
+		if err := tx.PutPort(p); err != nil {
 			return err
 		}
 	}

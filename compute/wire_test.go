@@ -14,6 +14,7 @@ import (
 	"compute-agent/compute"
 	"compute-agent/network/fabric"
 	"compute-agent/neutron"
+	"compute-agent/virt/fake"
 )
 
 // wires are the networks of a host that outlives its agents: what was applied last.
@@ -198,6 +199,34 @@ func TestServerGetsItsPortsAndGivesThemBack(t *testing.T) {
 	w.audit()
 	if ports := w.ports(); len(ports) != 1 || len(w.wires.list()) > 0 {
 		t.Errorf("left are the ports %+v and on the host %q", ports, w.wires.list())
+	}
+}
+
+// The taps of a guest whose NICs have several queues have as many.
+func TestQueues(t *testing.T) {
+	w := newWorld(t)
+	w.connects, w.host = true, fake.Options{VirtType: "kvm"}
+	w.extra = map[string]string{"hw:vif_multiqueue_enabled": "true"}
+	w.vcpus = 4
+	w.boot(nil)
+	s, err := w.CreateServer(t.Context(), connected())
+	w.must(err)
+	w.await(s.ID)
+	w.must(w.hostNetwork.Sync(t.Context()))
+	spec, err := w.hv.Spec(s.ID)
+	w.must(err)
+	if len(spec.NICs) != 2 || spec.NICs[0].Queues != 4 {
+		t.Fatalf("NICs %+v", spec.NICs)
+	}
+	for _, p := range w.ports() {
+		if p.Queues != 4 {
+			t.Errorf("port %+v has not the queues of its NIC", p)
+		}
+	}
+	w.must(w.DeleteServer(t.Context(), s.ID))
+	w.waitAll()
+	if p := w.ports()[0]; p.Queues != 0 {
+		t.Errorf("port %+v of nobody has queues", p)
 	}
 }
 

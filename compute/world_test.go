@@ -34,6 +34,7 @@ type world struct {
 	host    fake.Options
 	extra   map[string]string // extra specs of the flavor
 	blanks  bool              // the flavor has an ephemeral disk and swap
+	vcpus   int               // of the flavor; 0 is 1
 	wrote   notice            // raised after each write to the store
 
 	connects    bool // the agents have networks
@@ -141,7 +142,7 @@ func (w *world) prepare(f *fate) {
 func (w *world) seed() {
 	w.t.Helper()
 	sum := sha256.Sum256(imageBytes)
-	flavor := compute.Flavor{ID: flavorID, Name: "m1.tiny", VCPUs: 1, MemoryMiB: 64, DiskGiB: 1, Public: true, ExtraSpecs: w.extra}
+	flavor := compute.Flavor{ID: flavorID, Name: "m1.tiny", VCPUs: max(w.vcpus, 1), MemoryMiB: 64, DiskGiB: 1, Public: true, ExtraSpecs: w.extra}
 	if w.blanks {
 		flavor.EphemeralGiB, flavor.SwapMiB = 1, 64
 	}

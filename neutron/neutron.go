@@ -104,6 +104,8 @@ type Port struct {
 	// delete" is its contrary).
 	Made bool
 	Tag  string // by which the server's user knows the device
+	// Queues is how many its tap has, for a guest that spreads a NIC's work over its vCPUs (hw:vif_multiqueue_enabled); 0 is one.
+	Queues int
 	// Index is its place among the server's interfaces.
 	Index    int
 	Status   Status

@@ -196,7 +196,7 @@ func (p *planner) port(port *Port) error {
 		return err
 	}
 	link := network.Port{
-		ID: port.ID, Network: on.ID, MAC: mac, VNIC: network.VNIC(port.VNICType), VIF: network.VIF(port.VIFType),
+		ID: port.ID, Network: on.ID, MAC: mac, VNIC: network.VNIC(port.VNICType), VIF: network.VIF(port.VIFType), Queues: port.Queues,
 	}
 	if link.VIF == network.VIFMacvtap {
 		if port.PortSecurity {
