@@ -138,7 +138,9 @@ const (
 )
 
 // OfServer says whether a server has the port.
-func (p *Port) OfServer() bool { return p.DeviceID != "" && strings.HasPrefix(p.DeviceOwner, "compute:") }
+func (p *Port) OfServer() bool {
+	return p.DeviceID != "" && strings.HasPrefix(p.DeviceOwner, "compute:")
+}
 
 // FixedIP is an address of a port.
 type FixedIP struct {

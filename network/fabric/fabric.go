@@ -3,6 +3,8 @@
 package fabric
 
 import (
+	"errors"
+
 	"compute-agent/network"
 	"compute-agent/network/dhcp"
 	"compute-agent/network/firewall"
@@ -27,19 +29,26 @@ func PortErrors(err error) []*PortError { return each[*PortError](err) }
 
 // each finds all errors of a type among those that were joined.
 func each[T error](err error) []T {
-	if one, is := err.(T); is {
-		return []T{one}
+	one, is := errors.AsType[T](err)
+	if !is {
+		return nil
 	}
 	var out []T
-	switch wrapped := err.(type) {
-	case interface{ Unwrap() []error }:
-		for _, e := range wrapped.Unwrap() {
+	if several, are := errors.AsType[joined](err); are {
+		for _, e := range several.Unwrap() {
 			out = append(out, each[T](e)...)
 		}
-	case interface{ Unwrap() error }:
-		out = each[T](wrapped.Unwrap())
+	}
+	if out == nil { // what was joined is its cause
+		out = []T{one}
 	}
 	return out
+}
+
+// joined is an error of errors.Join.
+type joined interface {
+	error
+	Unwrap() []error
 }
 
 // PortError says that a port does not work, and why. Its filter lets nothing pass, or it is not plugged in.
