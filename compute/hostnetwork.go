@@ -28,10 +28,14 @@ type HostNetwork struct {
 
 	mu     sync.Mutex
 	busy   bool
-	next   *round // that nobody has begun; nil if nobody asked
-	told   string // the problem that was logged last
-	failed int    // rounds in a row
+	next   *round      // that nobody has begun; nil if nobody asked
+	told   string      // the problem that was logged last
+	failed int         // rounds in a row
+	again  *time.Timer // when what failed is tried again; nil if nothing is to be
 }
+
+// roundLimit is how long one round may take. Whatever hangs then, the round ends with an error that says at what, and another one tries.
+const roundLimit = 10 * time.Minute
 
 // round is one time that the host is made what the records say.
 type round struct {
@@ -53,8 +57,22 @@ func NewHostNetwork(store Store, f Fabric, site neutron.Site, log *slog.Logger) 
 
 // Close ends what is under way. What the host has stays, and guests keep their networks.
 func (n *HostNetwork) Close() {
+	n.mu.Lock() // so that none begins when they are waited for
 	n.end()
+	n.later(0, nil)
+	n.mu.Unlock()
 	n.wg.Wait()
+}
+
+// later has something done once, after a while, instead of what was to be done later until now.
+func (n *HostNetwork) later(after time.Duration, do func()) {
+	if n.again != nil {
+		n.again.Stop()
+	}
+	n.again = nil
+	if do != nil {
+		n.again = time.AfterFunc(after, do)
+	}
 }
 
 // Sync makes the host what the records say now, and returns when it is, or ctx ends. The error is all that went wrong.
@@ -131,10 +149,12 @@ func (n *HostNetwork) run() {
 	}
 }
 
-// do is one round. It ends by itself: every program that it runs has its limit.
+// do is one round.
 func (n *HostNetwork) do(r *round) {
+	ctx, cancel := context.WithTimeout(n.base, roundLimit)
+	defer cancel()
 	var records neutron.Records
-	r.fatal = n.store.View(n.base, func(tx Reader) (err error) {
+	r.fatal = n.store.View(ctx, func(tx Reader) (err error) {
 		records, err = NetworkRecords(tx)
 		return err
 	})
@@ -144,7 +164,7 @@ func (n *HostNetwork) do(r *round) {
 		return
 	}
 	want, problems := neutron.Plan(records, n.site)
-	applied := n.fabric.Apply(n.base, want)
+	applied := n.fabric.Apply(ctx, want)
 	r.broken = brokenPorts(records.Ports, want, problems, applied)
 	r.err = errors.Join(problems, applied, n.setStatus(records.Ports, r.broken))
 }
@@ -240,6 +260,7 @@ func (n *HostNetwork) note(err error) {
 			n.log.Info("the host's networks are as they should be again")
 		}
 		n.failed, n.told = 0, ""
+		n.later(0, nil)
 		return
 	}
 	if err.Error() != n.told {
@@ -247,9 +268,5 @@ func (n *HostNetwork) note(err error) {
 		n.log.Error("the host's networks are not all as they should be", "error", err)
 	}
 	n.failed++
-	time.AfterFunc(min(time.Minute, time.Second<<min(n.failed-1, 6)), func() {
-		if n.base.Err() == nil {
-			n.ask()
-		}
-	})
+	n.later(min(time.Minute, time.Second<<min(n.failed-1, 6)), func() { n.ask() })
 }

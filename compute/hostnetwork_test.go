@@ -1,0 +1,72 @@
+package compute_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"compute-agent/compute"
+	"compute-agent/network/fabric"
+	"compute-agent/neutron"
+)
+
+// noRecords is a store without any.
+type noRecords struct{ compute.Store }
+
+func (noRecords) View(context.Context, func(compute.Reader) error) error { return nil }
+
+// troubledFabric counts what is asked of it, and does as it is told.
+type troubledFabric struct {
+	rounds atomic.Int32
+	do     func(context.Context) error
+}
+
+func (f *troubledFabric) Resync() {}
+
+func (f *troubledFabric) Apply(ctx context.Context, _ fabric.State) error {
+	f.rounds.Add(1)
+	return f.do(ctx)
+}
+
+// Many who find the host's networks broken do not make it try again more often.
+func TestHostNetworkRetriesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &troubledFabric{do: func(context.Context) error { return errors.New("broken") }}
+		n := compute.NewHostNetwork(noRecords{}, f, neutron.Site{}, nil)
+		for range 50 {
+			if err := n.Sync(t.Context()); err == nil {
+				t.Error("no error")
+			}
+		}
+		f.rounds.Store(0)
+		time.Sleep(time.Hour)
+		if got := f.rounds.Load(); got < 50 || got > 61 {
+			t.Errorf("%d rounds in an hour, want one a minute", got)
+		}
+		n.Close()
+		f.rounds.Store(0)
+		time.Sleep(time.Hour)
+		if got := f.rounds.Load(); got != 0 {
+			t.Errorf("%d rounds after the end", got)
+		}
+	})
+}
+
+// What hangs in a round ends with an error, and is tried again.
+func TestHostNetworkRoundIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &troubledFabric{do: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+		n := compute.NewHostNetwork(noRecords{}, f, neutron.Site{}, nil)
+		defer n.Close()
+		if err := n.Sync(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		f.do = func(context.Context) error { return nil }
+		if err := n.Sync(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
