@@ -19,7 +19,7 @@ import (
 // attach gives a server an interface on the network of networks.seed, with a floating IP.
 func (w *world) attach(serverID string) neutron.Port {
 	w.t.Helper()
-	n := &networks{t: w.t, store: w.agent.store, NetworkService: compute.NewNetworkService(compute.NetworkOptions{Store: w.agent.store})}
+	n := &networks{t: w.t, store: w.agent.store, NetworkService: compute.NewNetworkService(compute.NetworkOptions{Store: w.agent.store, Random: sameDice()})}
 	n.seed()
 	var p neutron.Port
 	n.update(func(tx compute.Writer) (err error) {

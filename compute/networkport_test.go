@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -37,13 +38,16 @@ func newNetworks(t *testing.T, quotas ...neutron.Quotas) *networks {
 		}
 	})
 	n := &networks{t: t, store: st, now: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)}
-	opt := compute.NetworkOptions{Store: st, Changed: func() { n.changes++ }, Clock: func() time.Time { return n.now }}
+	opt := compute.NetworkOptions{Store: st, Changed: func() { n.changes++ }, Clock: func() time.Time { return n.now }, Random: sameDice()}
 	if len(quotas) > 0 {
 		opt.Quotas = &quotas[0]
 	}
 	n.NetworkService = compute.NewNetworkService(opt)
 	return n
 }
+
+// sameDice chooses alike in each run, or at times it would choose an address that a test wants to ask for.
+func sameDice() func(uint64) uint64 { return rand.New(rand.NewPCG(1, 2)).Uint64N }
 
 func (n *networks) update(fn func(compute.Writer) error) {
 	n.t.Helper()
