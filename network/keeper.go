@@ -115,6 +115,36 @@ func (k *Keeper) Apply(ctx context.Context, want State) error {
 	return err
 }
 
+// Remove takes links away at once, which are the agent's, and holds them no longer. The error is about those that are left.
+func (k *Keeper) Remove(ctx context.Context, names []string) error {
+	return k.release(ctx, names, OpRemove, func(name string) { delete(k.want.Links, name) })
+}
+
+// Unplug takes links out of their bridges at once, and holds them there until the next Apply.
+func (k *Keeper) Unplug(ctx context.Context, names []string) error {
+	return k.release(ctx, names, OpMaster, func(name string) {
+		if l, is := k.want.Links[name]; is {
+			l.Master, l.Native, l.Tagged = "", 0, nil
+			k.want.Links[name] = l
+		}
+	})
+}
+
+// release makes changes that let links go, past what was asked.
+func (k *Keeper) release(ctx context.Context, names []string, op Op, forget func(string)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var errs []error
+	for _, name := range names {
+		forget(name)
+		c := Change{Op: op, Link: name}
+		if err := k.os.Do(ctx, c); err != nil && !errors.Is(err, ErrMissing) {
+			errs = append(errs, fmt.Errorf("%s: %w", c, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Repairs counts the changes that were made because others had changed something. To put a guest's tap into its bridge when it comes
 // is none.
 func (k *Keeper) Repairs() uint64 { return k.repairs.Load() }

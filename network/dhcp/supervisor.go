@@ -242,12 +242,16 @@ func (s *Supervisor) watch(id string, i *instance, p *process) {
 	})
 }
 
-// later starts the server after a while.
+// later starts the server after a while. There is one next attempt, whoever asked for the last one.
 func (s *Supervisor) later(id string, i *instance) {
-	i.timer = time.AfterFunc(s.opt.Backoff(i.failures), func() {
+	if i.timer != nil {
+		i.timer.Stop()
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(s.opt.Backoff(i.failures), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !i.wanted || i.process != nil || s.ctx.Err() != nil {
+		if i.timer != timer || !i.wanted || i.process != nil || s.ctx.Err() != nil {
 			return
 		}
 		err := s.start(s.ctx, id, i)
@@ -256,6 +260,7 @@ func (s *Supervisor) later(id string, i *instance) {
 		}
 		s.opt.Report(id, s.named(id, err))
 	})
+	i.timer = timer
 }
 
 // remove ends a network's server and removes its files.

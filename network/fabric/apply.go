@@ -16,23 +16,61 @@ import (
 var errNotFiltered = errors.New("its filter cannot be loaded, so it is not plugged in")
 
 // Apply makes the host what a State asks for, and changes only what differs. It may end at any line: the next Apply completes it.
-// Filters come first: a port whose filter could not be loaded is not plugged in, or, where it is already, lets nothing pass. What
-// cannot be had takes nothing else with it. The error has a *PortError for each port that does not work; what else is in it is about
-// services of networks.
+// Filters come first: a port whose filter could not be loaded is not plugged in, or, where it is already, lets nothing pass; and a port
+// that is to go goes before its filter does. What cannot be had takes nothing else with it. The error has a *PortError for each port that
+// does not work; what else is in it is about services of networks.
 func (f *Fabric) Apply(ctx context.Context, want State) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.want, f.asked = want, true
-	refused, err := f.filter(ctx, want)
-	errs := []error{err}
+	have, err := f.os.Links(ctx)
+	if err != nil {
+		return errors.Join(append(portErrors(refuse(want, err)), fmt.Errorf("read the host's links: %w", err))...)
+	}
+	errs := []error{f.leave(ctx, have, want)}
+	refused, err := f.filter(ctx, have, want)
+	errs = append(errs, err)
 	// Who is in a namespace that is to go leaves it first: an open socket keeps it in being.
 	f.routers.Release(want.Routers)
 	f.metadata.Release(want.Metadata)
-	errs = append(errs, f.link(ctx, want, refused))
-	for _, id := range slices.Sorted(maps.Keys(refused)) {
-		errs = append(errs, &PortError{id, refused[id]})
-	}
+	errs = append(errs, f.link(ctx, have, want, refused))
+	errs = append(errs, portErrors(refused)...)
 	return errors.Join(append(errs, f.serve(ctx, want))...)
+}
+
+func portErrors(refused map[string]error) (all []error) {
+	for _, id := range slices.Sorted(maps.Keys(refused)) {
+		all = append(all, &PortError{id, refused[id]})
+	}
+	return all
+}
+
+// leave takes away the taps that are not wanted any more. Those that it cannot take away are still in have.
+func (f *Fabric) leave(ctx context.Context, have network.State, want State) error {
+	var errs []error
+	for _, tap := range leaving(have, want) {
+		if err := f.links.Remove(ctx, []string{tap}); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(have.Links, tap)
+	}
+	return errors.Join(errs...)
+}
+
+// leaving are the taps of ports that are not wanted.
+func leaving(have network.State, want State) (taps []string) {
+	wanted := map[string]bool{}
+	for _, p := range want.Ports {
+		wanted[network.TapName(p.ID)] = true
+	}
+	for name, l := range have.Links {
+		if l.Mark.ID != "" && l.Kind == network.KindTap && !wanted[name] {
+			taps = append(taps, name)
+		}
+	}
+	slices.Sort(taps)
+	return taps
 }
 
 // serve makes what runs for networks, in namespaces that are there.
@@ -40,21 +78,21 @@ func (f *Fabric) serve(ctx context.Context, want State) error {
 	return errors.Join(f.dhcp.Apply(ctx, want.DHCP), f.routers.Apply(ctx, want.Routers), f.metadata.Apply(want.Metadata))
 }
 
-// filter loads the filters, and says which ports have none.
-func (f *Fabric) filter(ctx context.Context, want State) (refused map[string]error, err error) {
-	refused = map[string]error{}
+// filter loads the filters, and says which ports have none. Taps that are there and have none that can be loaded are closed.
+func (f *Fabric) filter(ctx context.Context, have network.State, want State) (refused map[string]error, err error) {
 	if len(want.Firewall.Ports) > 0 {
 		if err := f.filterBridges(ctx); err != nil {
-			refuse(refused, want, err)
-			return refused, err
+			return refuse(want, err), err
 		}
 	}
-	state, invalid := possible(want.Firewall)
-	for id, err := range invalid {
-		refused[id] = err
+	state, refused := possible(want.Firewall)
+	state.Closed = leaving(have, want)
+	for id := range refused {
+		if tap := network.TapName(id); have.Links[tap].Mark.ID != "" {
+			state.Closed = append(state.Closed, tap)
+		}
 	}
-	err = f.firewall.Apply(ctx, state)
-	f.generation, _ = firewall.Generation() // without it the rules are looked at once more
+	err = f.load(ctx, state)
 	if err == nil {
 		return refused, nil
 	}
@@ -63,24 +101,47 @@ func (f *Fabric) filter(ctx context.Context, want State) (refused map[string]err
 		refused[c.Port] = c.Err
 	}
 	if len(closed) == 0 {
-		refuse(refused, want, err)
+		return refuse(want, err), err
 	}
 	return refused, err
 }
 
+// looks are how often rules are looked at that others change meanwhile; after that the kernel will tell of them again.
+const looks = 3
+
+// load loads a firewall's State. What others changed since the last time, or while it was loaded, is put right.
+func (f *Fabric) load(ctx context.Context, s firewall.State) (err error) {
+	for range looks {
+		before, unknown := firewall.Generation()
+		if unknown != nil || before != f.generation {
+			f.firewall.Resync()
+		}
+		own := f.firewall.Commits()
+		err = f.firewall.Apply(ctx, s)
+		f.generation, _ = firewall.Generation() // without it the rules are looked at once more
+		if f.generation-before <= f.firewall.Commits()-own {
+			return err
+		}
+		f.generation = 0 // somebody else was there at the same time
+	}
+	return err
+}
+
 // refuse says of all ports that they have no filter.
-func refuse(refused map[string]error, want State, cause error) {
+func refuse(want State, cause error) map[string]error {
+	refused := map[string]error{}
 	for _, p := range want.Ports {
 		refused[p.ID] = fmt.Errorf("%w: %w", errNotFiltered, cause)
 	}
+	return refused
 }
 
 // possible is a firewall's State without the ports that make no sense, which would keep all the rest from being loaded.
 func possible(s firewall.State) (firewall.State, map[string]error) {
-	if s.Validate() == nil {
-		return s, nil
-	}
 	invalid := map[string]error{}
+	if s.Validate() == nil {
+		return s, invalid
+	}
 	all := s.Ports
 	s.Ports = nil
 	for _, p := range all {
@@ -95,17 +156,16 @@ func possible(s firewall.State) (firewall.State, map[string]error) {
 	return s, invalid
 }
 
-// link makes the links. Of a port without a filter none is made; one that is there stays, since its filter is closed. Ports that are not
+// link makes the links. Of a port without a filter none is made; one that is there stays where it is. Ports that are not
 // in their bridges afterwards are added to refused.
-func (f *Fabric) link(ctx context.Context, want State, refused map[string]error) error {
-	have, err := f.os.Links(ctx)
-	if err != nil {
-		refuse(refused, want, err)
-		return fmt.Errorf("read the host's links: %w", err)
-	}
+func (f *Fabric) link(ctx context.Context, have network.State, want State, refused map[string]error) error {
 	var ports []network.Port
 	for _, p := range want.Ports {
-		if _, there := have.Links[network.TapName(p.ID)]; there || refused[p.ID] == nil {
+		tap, there := have.Links[network.TapName(p.ID)]
+		if refused[p.ID] != nil && tap.Master == "" && p.VIF == network.VIFTap { // nor is it plugged in
+			p.Network, p.MTU = "", tap.MTU
+		}
+		if there || refused[p.ID] == nil {
 			ports = append(ports, p)
 		}
 	}
@@ -114,7 +174,7 @@ func (f *Fabric) link(ctx context.Context, want State, refused map[string]error)
 	if problems == nil {
 		return nil
 	}
-	have, err = f.os.Links(ctx)
+	have, err := f.os.Links(ctx)
 	for _, p := range ports {
 		if refused[p.ID] == nil && (err != nil || !plugged(p, have, wanted)) {
 			refused[p.ID] = cmp.Or(senseless(p, want.Networks), problems)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -46,13 +47,36 @@ func TestMain(m *testing.M) {
 }
 
 // stubbornRunner runs programs, but for those that are to fail.
-type stubbornRunner struct{ fails string }
+type stubbornRunner struct {
+	mu    sync.Mutex
+	fails string            // the beginning of their names; "*" is all
+	after func(command.Cmd) // is called when one has run
+}
 
 func (r *stubbornRunner) Run(ctx context.Context, c command.Cmd) ([]byte, error) {
-	if r.fails != "" && strings.HasPrefix(c.Name, r.fails) {
+	r.mu.Lock()
+	fails, after := r.fails, r.after
+	r.mu.Unlock()
+	if fails == "*" || fails != "" && strings.HasPrefix(c.Name, fails) {
 		return nil, &command.Error{Program: c.Name, ExitCode: 1, Err: errors.New("refuses, for a test")}
 	}
-	return command.Exec{}.Run(ctx, c)
+	out, err := command.Exec{}.Run(ctx, c)
+	if after != nil {
+		after(c)
+	}
+	return out, err
+}
+
+func (r *stubbornRunner) fail(programs string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fails = programs
+}
+
+func (r *stubbornRunner) then(after func(command.Cmd)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.after = after
 }
 
 // nobodysDocuments answers every port with its ID.
@@ -85,7 +109,7 @@ func open(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		s.runner.fails = ""
+		s.runner.fail("")
 		if err := s.Apply(context.Background(), State{}); err != nil {
 			t.Errorf("taking all away: %v", err)
 		}
@@ -249,7 +273,7 @@ func TestWhatOthersDoIsPutRight(t *testing.T) {
 func TestPortWithoutFilterIsNotPluggedIn(t *testing.T) {
 	s := open(t)
 	for _, program := range []string{"iptables", "ip6tables", "nft"} {
-		s.runner.fails = program
+		s.runner.fail(program)
 		err := s.Apply(t.Context(), one())
 		if ports := PortErrors(err); len(ports) != 1 || ports[0].Port != portID {
 			t.Errorf("%s refuses: error %v", program, err)
@@ -258,7 +282,7 @@ func TestPortWithoutFilterIsNotPluggedIn(t *testing.T) {
 			t.Errorf("%s refuses, and the port is in %s", program, in)
 		}
 	}
-	s.runner.fails = ""
+	s.runner.fail("")
 	s.must(s.Apply(t.Context(), one()))
 	if s.master(tap) != bridge {
 		t.Error("the port is not plugged in when it can be filtered")

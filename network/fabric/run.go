@@ -51,6 +51,7 @@ type Fabric struct {
 	asked bool
 	// generation is that of the rules when they were last as wanted.
 	generation uint32
+	open       bool // they could not be put right when somebody else had changed them
 
 	end  context.CancelFunc // of what puts things right
 	busy sync.WaitGroup
@@ -80,6 +81,10 @@ func Open(opt Options) (*Fabric, error) {
 }
 
 func openClaimed(opt Options) (*Fabric, error) {
+	opt.Runner = limited{opt.Runner}
+	if opt.Host.Run != nil {
+		opt.Host.Run = limited{opt.Host.Run}
+	}
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -105,6 +110,21 @@ func openClaimed(opt Options) (*Fabric, error) {
 	return f, nil
 }
 
+// programLimit is how long a program may take. None takes longer than seconds, and what holds one up holds up all networks of the host.
+const programLimit = time.Minute
+
+var errHangs = fmt.Errorf("it does not end within %s", programLimit)
+
+// limited ends programs that hang.
+type limited struct{ command.Runner }
+
+// Run implements command.Runner.
+func (l limited) Run(ctx context.Context, c command.Cmd) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, programLimit, errHangs)
+	defer cancel()
+	return l.Runner.Run(ctx, c)
+}
+
 // keep puts links and filters right when the kernel tells that somebody changed them.
 func (f *Fabric) keep(ctx context.Context) error {
 	links, err := f.opt.Host.Watch(ctx)
@@ -128,14 +148,19 @@ func (f *Fabric) keep(ctx context.Context) error {
 // settle is how long after a change of rules by somebody else they are looked at: whoever loads them anew does it in several steps.
 const settle = 200 * time.Millisecond
 
+// retry is how long after rules could not be put right it is tried again.
+const retry = 2 * time.Second
+
 // guard loads the filters again when somebody else has changed rules.
 func (f *Fabric) guard(ctx context.Context, rules <-chan struct{}) {
+	var again <-chan time.Time
 	for {
 		select {
 		case _, more := <-rules:
 			if !more {
 				return
 			}
+		case <-again:
 		case <-ctx.Done():
 			return
 		}
@@ -148,23 +173,55 @@ func (f *Fabric) guard(ctx context.Context, rules <-chan struct{}) {
 		case <-rules: // told of by the same look
 		default:
 		}
-		f.reload(ctx)
+		again = nil
+		if !f.reload(ctx) {
+			again = time.After(retry)
+		}
 	}
 }
 
-func (f *Fabric) reload(ctx context.Context) {
+// reload looks at the rules, and says whether they are as they should be.
+func (f *Fabric) reload(ctx context.Context) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	is, err := firewall.Generation()
-	if !f.asked || err == nil && is == f.generation {
-		return // it was this Fabric that changed them
+	if !f.asked || err == nil && is == f.generation && !f.open {
+		return true // it was this Fabric that changed them
 	}
-	f.opt.Logger.Info("somebody else changed rules of the host; those of the ports are looked at")
+	if !f.open {
+		f.opt.Logger.Info("somebody else changed rules of the host; those of the ports are looked at")
+		f.filters.Add(1)
+	}
 	f.firewall.Resync()
-	f.filters.Add(1)
-	if _, err := f.filter(ctx, f.want); err != nil && ctx.Err() == nil {
+	open, err := f.refill(ctx)
+	if err != nil && ctx.Err() == nil && !f.open {
 		f.opt.Logger.Error("rules that somebody else changed cannot be put right", "error", err)
 	}
+	f.open = open
+	return !open
+}
+
+// refill loads the filters that were lost, and says whether it could not. Ports that can be neither filtered nor closed are then unplugged
+// until they can be.
+func (f *Fabric) refill(ctx context.Context) (open bool, err error) {
+	have, err := f.os.Links(ctx)
+	if err != nil {
+		return true, err
+	}
+	refused, err := f.filter(ctx, have, f.want)
+	if err == nil && f.open {
+		return false, f.link(ctx, have, f.want, refused)
+	}
+	if err == nil || len(each[*firewall.ClosedError](err)) > 0 { // all others are filtered
+		return false, err
+	}
+	var lost []string
+	for _, p := range f.want.Firewall.Ports {
+		if l, there := have.Links[p.Device]; there && l.Mark.ID != "" && l.Master != "" && !p.Unfiltered {
+			lost = append(lost, p.Device)
+		}
+	}
+	return true, errors.Join(err, f.links.Unplug(ctx, lost))
 }
 
 func (f *Fabric) repaired(made []network.Change, err error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"compute-agent/internal/command"
 )
@@ -26,6 +27,8 @@ type Firewall struct {
 	run         command.Runner
 	variant     Variant
 	connections Connections
+
+	commits atomic.Uint32
 
 	mu     sync.Mutex
 	loaded *RuleSet // nil when it has to be read
@@ -188,16 +191,36 @@ func (v Variant) Program(family, action string) string {
 	return family + "-" + string(v) + "-" + action
 }
 
+// Commits counts the changes of nftables that this Firewall has asked for, each of which is one Generation, if it changed anything.
+func (f *Firewall) Commits() uint32 { return f.commits.Load() }
+
 // restore gives lines to a program, if there are any.
 func (f *Firewall) restore(ctx context.Context, program string, lines []string, args ...string) error {
 	if len(lines) == 0 {
 		return nil
 	}
+	f.commits.Add(commitsOf(program, lines))
 	text := strings.Join(lines, "\n") + "\n"
 	if _, err := f.run.Run(ctx, command.Cmd{Name: program, Args: args, Stdin: strings.NewReader(text)}); err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
 	return nil
+}
+
+// commitsOf is how many changes of nftables a program makes of lines.
+func commitsOf(program string, lines []string) (n uint32) {
+	switch program {
+	case "nft":
+		return 1
+	case "ipset":
+		return 0
+	}
+	for _, line := range lines {
+		if line == "COMMIT" { // a table's end
+			n++
+		}
+	}
+	return n
 }
 
 func (f *Firewall) loadGuard(ctx context.Context, guard string) error {

@@ -28,6 +28,8 @@ type State struct {
 	// Devices are others in bridges that keep VLANs apart: those that lead to DHCP servers and routers. What comes by them is of their VLAN, and
 	// not filtered.
 	Devices []Device
+	// Closed are devices that nothing passes, whosever they are: those of which it is not known what may.
+	Closed []string
 	// Profile is whose rules the ports get.
 	Profile Profile
 	// Provider are Nova's provider rules: what they match is dropped before any group is asked. ProfileNova only.

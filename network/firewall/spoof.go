@@ -73,13 +73,19 @@ func (g *generator) spoof(p *Port, e Ethertype) []Chain {
 // not look into. It is in front of everything, what is for the host itself included. Nothing passes to or from a closed port.
 func (g *generator) guard() string {
 	var from, to, chains strings.Builder
+	closed := func(device string) {
+		fmt.Fprintf(&from, "\t\tiifname \"%s\" drop\n", device)
+		fmt.Fprintf(&to, "\t\toifname \"%s\" drop\n", device)
+	}
+	for _, device := range slices.Sorted(slices.Values(g.Closed)) {
+		closed(device)
+	}
 	g.marks(&from)
 	for i := range g.Ports {
 		p := &g.Ports[i]
 		switch {
 		case g.closed[p.ID]:
-			fmt.Fprintf(&from, "\t\tiifname \"%s\" drop\n", p.Device)
-			fmt.Fprintf(&to, "\t\toifname \"%s\" drop\n", p.Device)
+			closed(p.Device)
 		case !p.Unfiltered && !g.AsOpenStack:
 			fmt.Fprintf(&from, "\t\tiifname \"%s\" goto port-%s\n", p.Device, p.Device)
 			writeGuard(&chains, p)

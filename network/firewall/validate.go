@@ -54,6 +54,11 @@ func (s *State) Validate() error {
 			return invalid("device %s: vlan: %d: 1 to 4094 are wanted", d.Name, d.VLAN)
 		}
 	}
+	for _, name := range s.Closed {
+		if err := checkDevice(name); err != nil {
+			return invalid("closed device: %v", err)
+		}
+	}
 	for i := range s.Provider {
 		if err := s.Provider[i].validate(); err != nil {
 			return fmt.Errorf("provider: %w", err)
