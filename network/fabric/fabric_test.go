@@ -249,7 +249,7 @@ func TestApply(t *testing.T) {
 			t.Errorf("the metadata service answers the DHCP server itself with %d", status)
 		}
 	}
-	servers := func() string { return output(t, "pgrep", "-c", "-f", "dnsmasq.*"+netID) }
+	servers := func() string { return output(t, "pgrep", "-c", "-f", "dnsmasq.*"+s.opt.Dir) }
 	if n := servers(); n != "1\n" {
 		t.Errorf("DHCP servers of the network: %s", n)
 	}
