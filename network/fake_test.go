@@ -48,6 +48,9 @@ func (f *fakeOS) Do(_ context.Context, c Change) error {
 			return err
 		}
 	}
+	if c.Op == OpSwitchIn {
+		f.unlimit(c.Link)
+	}
 	if c.Op == OpSwitchIn || c.Op == OpSwitchOut || c.Op == OpFunction || c.Op == OpFunctionBack {
 		f.state.do(c)
 		return nil
@@ -153,6 +156,19 @@ func (f *fakeOS) refuseInside(c Change) error {
 		return fmt.Errorf("next hop %s has no way on %s", c.Route.Via, l.Name)
 	}
 	return nil
+}
+
+// unlimit takes a link's limits away, as Open vSwitch does: that of what waits for the guest only when it takes the link.
+func (f *fakeOS) unlimit(name string) {
+	l, there := f.state.Links[name]
+	if !there {
+		return
+	}
+	l.QoS.FromGuest, l.QoS.SetDSCP, l.QoS.DSCP = Rate{}, false, 0
+	if _, already := f.state.Switched[name]; !already {
+		l.QoS.ToGuest = Rate{}
+	}
+	f.state.Links[name] = l
 }
 
 // refuseSwitched is what Open vSwitch refuses.

@@ -16,6 +16,9 @@ import (
 // ownerKey marks in external_ids of an interface what the agent plugged in.
 const ownerKey = "compute-agent"
 
+// calmKey is in external_ids for the moment of Host.calm.
+const calmKey = "compute-agent-waits"
+
 // vsctl runs ovs-vsctl. It waits for Open vSwitch to have done a change, but not for ever.
 func (h Host) vsctl(ctx context.Context, args ...string) ([]byte, error) {
 	args = append([]string{"--db=unix:" + h.switchSocket(), "--timeout=20"}, args...)
@@ -175,7 +178,20 @@ func (h Host) changeSwitch(ctx context.Context, c Change) error {
 		_, err := h.vsctl(ctx, "--", "--if-exists", "del-port", c.Port.Bridge, c.Link)
 		return err
 	}
-	_, err := h.vsctl(ctx, c.Port.command()...)
+	if _, err := h.vsctl(ctx, c.Port.command()...); err != nil || c.New.QoS == (QoS{}) {
+		return err
+	}
+	return h.calm(ctx, c.Link)
+}
+
+// calm waits until Open vSwitch has done with a link that it took or that was changed. To take one makes it promiscuous; of that, as of
+// any change, the kernel tells Open vSwitch, which then sets up all its links again and takes away what polices and marks what it gets
+// from them, after ovs-vsctl has heard that it is done. It heeds a change of its database no sooner than what it was told before.
+func (h Host) calm(ctx context.Context, device string) error {
+	if _, err := h.vsctl(ctx, "set", "Interface", device, "external_ids:"+calmKey+"=1"); err != nil {
+		return err
+	}
+	_, err := h.vsctl(ctx, "remove", "Interface", device, "external_ids", calmKey)
 	return err
 }
 

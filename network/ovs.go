@@ -165,8 +165,22 @@ func (d *differ) unplug() {
 // switchIn plugs into Open vSwitch what is to be there, or tells it what has changed.
 func (d *differ) switchIn() {
 	for _, name := range slices.Sorted(maps.Keys(d.switched)) {
-		if w := d.switched[name]; d.now.Switched[name] != w {
-			d.emit(Change{Op: OpSwitchIn, Link: name, Port: w})
+		if w := d.switched[name]; d.now.Switched[name] != w || d.stirs(name) {
+			d.emit(Change{Op: OpSwitchIn, Link: name, Port: w, New: Link{QoS: d.want[name].QoS}})
 		}
 	}
+}
+
+// stirs says whether a link that is to have limits was changed so far. The kernel tells Open vSwitch, which then takes away what polices
+// and marks what it gets from the link.
+func (d *differ) stirs(name string) bool {
+	return d.want[name].QoS != (QoS{}) && slices.ContainsFunc(d.changes, func(c Change) bool {
+		return c.Link == name && slices.Contains([]Op{OpAdd, OpMAC, OpMTU, OpUp}, c.Op)
+	})
+}
+
+// switchedIn says whether a link is among those that Open vSwitch is told of. It thinks the limits of what it takes its own to set, and
+// takes away those that it finds.
+func (d *differ) switchedIn(name string) bool {
+	return slices.ContainsFunc(d.changes, func(c Change) bool { return c.Op == OpSwitchIn && c.Link == name })
 }

@@ -2,6 +2,7 @@ package network
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,6 +127,27 @@ func TestHostSwitch(t *testing.T) {
 	applied(t, h, State{})
 	if got := vsctl(t, h, "list-ports", "br-int") + vsctl(t, h, "list-ports", "br-ex"); got != "tapother" {
 		t.Errorf("left are %s", got)
+	}
+}
+
+// TestHostSwitchLimits: what Open vSwitch takes away of a link's limits, when it takes the link or hears that it changed, is there again
+// when Apply has ended.
+func TestHostSwitchLimits(t *testing.T) {
+	inNamespace(t)
+	h := openSwitch(t)
+	port := Port{ID: one, MAC: mac(1), VIF: VIFOVS, QoS: QoS{ToGuest: Rate{Kbit: 100}, SetDSCP: true, DSCP: 46}}
+	for i := range 8 {
+		port.Bridge = []string{"br-int", "br-ex"}[i/2%2]
+		port.MTU, port.MAC = 1400+i%2, mac(byte(i))
+		want := mustWant(t, nil, []Port{port})
+		applied(t, h, want)
+		vsctl(t, h, "set", "Interface", TapName(one), fmt.Sprintf("external_ids:test=%d", i)) // a change that it has to heed
+		if made, err := apply(t.Context(), h, want); err != nil || len(made) > 0 {
+			t.Errorf("step %d: a moment later it lacks %v, %v", i, made, err)
+		}
+	}
+	if ids := vsctl(t, h, "get", "Interface", TapName(one), "external_ids"); strings.Contains(ids, calmKey) {
+		t.Errorf("left is %s", ids)
 	}
 }
 

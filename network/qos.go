@@ -100,15 +100,16 @@ func (d *differ) limit(w Link) {
 	if !there || !w.owned() && !w.Guest {
 		return
 	}
+	taken := w.QoS != (QoS{}) && d.switchedIn(w.Name)
 	for _, c := range []struct {
-		same bool
-		op   Op
+		same, any bool
+		op        Op
 	}{
-		{is.QoS.ToGuest.is(w.QoS.ToGuest), OpToGuest},
-		{is.QoS.SetDSCP == w.QoS.SetDSCP && is.QoS.DSCP == w.QoS.DSCP, OpDSCP},
-		{is.QoS.FromGuest.is(w.QoS.FromGuest), OpFromGuest},
+		{is.QoS.ToGuest.is(w.QoS.ToGuest), w.QoS.ToGuest.Kbit != 0, OpToGuest},
+		{is.QoS.SetDSCP == w.QoS.SetDSCP && is.QoS.DSCP == w.QoS.DSCP, w.QoS.SetDSCP, OpDSCP},
+		{is.QoS.FromGuest.is(w.QoS.FromGuest), w.QoS.FromGuest.Kbit != 0, OpFromGuest},
 	} {
-		if !c.same {
+		if !c.same || c.any && taken {
 			d.emit(Change{Op: c.op, Link: w.Name, New: w})
 		}
 	}
