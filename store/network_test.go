@@ -34,7 +34,7 @@ func fullPort(id, network, subnet, group string) neutron.Port {
 		FixedIPs:     []neutron.FixedIP{{SubnetID: subnet, Address: netip.MustParseAddr("2001:db8::5")}},
 		AddressPairs: []neutron.AddressPair{{Prefix: netip.MustParsePrefix("10.0.0.0/24"), MAC: "fa:16:3e:00:00:02"}},
 		PortSecurity: true, SecurityGroups: []string{group}, DeviceID: "device", DeviceOwner: neutron.OwnerCompute, VNICType: "normal", VIFType: "tap",
-		DNSName: "web", ExtraDHCP: []neutron.DHCPOption{{Name: "tftp-server", Value: "10.0.0.1", IPv6: true}}, Made: true, Tag: "nic1", Index: 1,
+		DNSName: "web", ExtraDHCP: []neutron.DHCPOption{{Name: "tftp-server", Value: "10.0.0.1", IPv6: true}}, Made: true, Tag: "nic1", Index: 1, Queues: 2,
 		Status: neutron.StatusBuild, Tags: []string{"a"}, Revision: 2, Created: noon, Updated: noon.Add(1)}
 }
 
