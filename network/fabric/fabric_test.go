@@ -90,12 +90,12 @@ func (nobodysDocuments) KeepPassword(context.Context, metadata.Asker, string) er
 
 type site struct {
 	*Fabric
-	t      *testing.T
+	t      testing.TB
 	host   network.Host
 	runner *stubbornRunner
 }
 
-func open(t *testing.T) *site {
+func open(t testing.TB) *site {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "compute-agent-test-fabric-")
 	if err != nil {
@@ -135,7 +135,7 @@ func names(s network.State) (all []string) {
 	return all
 }
 
-func output(t *testing.T, program string, args ...string) string {
+func output(t testing.TB, program string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...).CombinedOutput()
 	if err != nil {
