@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,8 +75,7 @@ func (f *Firewall) Apply(ctx context.Context, s State) error {
 		s.closed, err = f.isolate(ctx, s, err)
 		var closed *ClosedError
 		if err != nil && !errors.As(err, &closed) {
-			f.state = nil
-			return err
+			return err // what the last State allowed is still to be cut
 		}
 	}
 	return errors.Join(err, f.cut(s))
@@ -110,15 +111,9 @@ func (f *Firewall) load(ctx context.Context, wanted RuleSet) error {
 }
 
 // isolate finds the ports that cannot be loaded, closes them and loads the others. The error is what was wrong with
-// them, or, if it was not a port's, what stays wrong.
+// them, or, if it was not a port's, what stays wrong. Ports that are as they were are closed meanwhile only if it must be.
 func (f *Firewall) isolate(ctx context.Context, s State, cause error) (map[string]bool, error) {
-	if len(s.Ports) == 0 || ctx.Err() != nil {
-		return nil, fmt.Errorf("firewall: %w: %w", ErrNotFiltered, cause)
-	}
-	closed := map[string]bool{}
-	for _, p := range s.Ports {
-		closed[p.ID] = true
-	}
+	closed := s.since(f.state)
 	try := func() error {
 		s.closed = closed
 		wanted, err := Generate(s)
@@ -127,21 +122,68 @@ func (f *Firewall) isolate(ctx context.Context, s State, cause error) (map[strin
 		}
 		return err
 	}
-	if err := try(); err != nil {
+	err := cause
+	if len(closed) > 0 && ctx.Err() == nil {
+		err = try()
+	}
+	if err != nil && len(closed) < len(s.Ports) && ctx.Err() == nil && !isHeld(err) {
+		closed = s.since(nil)
+		err = try()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("firewall: %w: %w", ErrNotFiltered, err)
 	}
 	var errs []error
 	for _, p := range s.Ports {
+		if !closed[p.ID] {
+			continue
+		}
 		delete(closed, p.ID)
 		if err := try(); err != nil {
 			closed[p.ID] = true
 			errs = append(errs, &ClosedError{p.ID, err})
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("firewall: %w: %w", ErrNotFiltered, errors.Join(errs...))
 		}
 	}
 	if err := try(); err != nil {
 		return nil, fmt.Errorf("firewall: %w: %w", ErrNotFiltered, err)
 	}
 	return closed, errors.Join(errs...)
+}
+
+// isHeld says whether another iptables had the lock for so long that nothing could be done.
+func isHeld(err error) bool {
+	failed, is := errors.AsType[*command.Error](err)
+	return is && strings.Contains(failed.Stderr, "xtables lock")
+}
+
+// since are the ports that are not what they were in an earlier State: all if there was none.
+func (s *State) since(before *State) map[string]bool {
+	changed := map[string]bool{}
+	if before == nil {
+		before = &State{}
+	}
+	was := make(map[string]*Port, len(before.Ports))
+	for i := range before.Ports {
+		if p := &before.Ports[i]; !before.closed[p.ID] {
+			was[p.ID] = p
+		}
+	}
+	same := map[string]bool{} // groups
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		same[g.ID] = slices.ContainsFunc(before.Groups, func(o Group) bool { return o.ID == g.ID && reflect.DeepEqual(o, *g) })
+	}
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		old := was[p.ID]
+		if old == nil || !reflect.DeepEqual(old, p) || slices.ContainsFunc(p.Groups, func(id string) bool { return !same[id] }) {
+			changed[p.ID] = true
+		}
+	}
+	return changed
 }
 
 // change runs the programs that make the difference. The guard is first, because it closes; sets are there before the rules that ask

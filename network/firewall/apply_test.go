@@ -250,6 +250,64 @@ func TestPortsThatCannotBeLoadedAreClosed(t *testing.T) {
 	})
 }
 
+// TestPortThatCannotBeLoadedLeavesOthersOpen: those that were loaded before are not closed while the one is found that cannot be.
+func TestPortThatCannotBeLoadedLeavesOthersOpen(t *testing.T) {
+	newHost(t)
+	r := newRecorder()
+	f := firewall.New(r, firewall.VariantNFT, nil)
+	whole := testState()
+	fewer := whole
+	fewer.Ports = slices.DeleteFunc(slices.Clone(whole.Ports), func(p firewall.Port) bool { return p.ID == "port-tapweb" })
+	apply(t, f, fewer)
+	runs := 0
+	r.refuse = func(program, input string) error {
+		runs++
+		for _, p := range fewer.Ports {
+			if program == "nft" && strings.Contains(input, `oifname "`+p.Device+`" drop`) {
+				t.Errorf("port %s is closed", p.ID)
+			}
+		}
+		if program == "iptables-nft-restore" && strings.Contains(input, "-A cagent-i-tapweb") {
+			return errors.New("refused, for a test")
+		}
+		return nil
+	}
+	var closed *firewall.ClosedError
+	if err := f.Apply(context.Background(), whole); !errors.As(err, &closed) || closed.Port != "port-tapweb" {
+		t.Errorf("error %v, want port-tapweb closed", err)
+	}
+	if runs > 20 {
+		t.Errorf("%d programs ran to find one port", runs)
+	}
+}
+
+// TestHeldLockClosesNobody: as long as another holds the lock, what was loaded stays.
+func TestHeldLockClosesNobody(t *testing.T) {
+	newHost(t)
+	r := newRecorder()
+	f := firewall.New(r, firewall.VariantLegacy, nil)
+	apply(t, f, testState())
+	r.refuse = func(program, input string) error {
+		if program == "nft" && strings.Contains(input, " drop\n") && strings.Contains(input, "oifname") {
+			t.Errorf("ports are closed: %s", input)
+		}
+		if strings.HasSuffix(program, "-restore") {
+			return &command.Error{Program: program, ExitCode: 4, Stderr: "Another app is currently holding the xtables lock. Stopped waiting after 10s."}
+		}
+		return nil
+	}
+	if err := f.Apply(context.Background(), testState()); err != nil {
+		t.Error(err)
+	}
+	fewer := testState()
+	fewer.Ports = fewer.Ports[1:]
+	if err := f.Apply(context.Background(), fewer); !errors.Is(err, firewall.ErrNotFiltered) {
+		t.Errorf("error %v, want ErrNotFiltered", err)
+	}
+	r.refuse = nil
+	apply(t, f, fewer)
+}
+
 // TestUnreachablePrograms: without the programs nothing is promised.
 func TestUnreachablePrograms(t *testing.T) {
 	newHost(t)
