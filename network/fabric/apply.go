@@ -23,6 +23,7 @@ func (f *Fabric) Apply(ctx context.Context, want State) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.want, f.asked = want, true
+	f.forget()
 	have, err := f.os.Links(ctx)
 	if err != nil {
 		return errors.Join(append(portErrors(refuse(want, err)), fmt.Errorf("read the host's links: %w", err))...)

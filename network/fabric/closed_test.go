@@ -124,6 +124,26 @@ func TestFlushThatCannotBePutRight(t *testing.T) {
 	s.until("the port is back, with its filter", func() bool { return s.master(tap) == bridge && s.filtered() })
 }
 
+// An audit that asks for all to be looked at does not wait for what is under way, which may take long.
+func TestResyncDoesNotWait(t *testing.T) {
+	s := open(t)
+	asked := false
+	s.runner.then(func(c command.Cmd) {
+		if c.Name == "iptables-restore" {
+			s.Resync()
+			asked = true
+		}
+	})
+	s.must(s.Apply(t.Context(), one()))
+	looked := false
+	s.runner.then(func(c command.Cmd) { looked = looked || c.Name == "iptables-save" })
+	s.must(s.Apply(t.Context(), one()))
+	s.runner.then(nil)
+	if !asked || !looked {
+		t.Errorf("asked %v; the next round looks: %v", asked, looked)
+	}
+}
+
 // hangingRunner waits for the end of its context.
 type hangingRunner struct{}
 

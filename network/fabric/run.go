@@ -44,6 +44,7 @@ type Fabric struct {
 	metadata *metadata.Service
 	claimed  net.Listener
 	filters  atomic.Uint64 // that were put right
+	stale    atomic.Bool   // what is remembered of the host is to be read
 	mended   chan struct{} // a link was made again, and what runs on links has to be looked at
 
 	mu    sync.Mutex // held while something is changed
@@ -109,6 +110,9 @@ func openClaimed(opt Options) (*Fabric, error) {
 	}
 	return f, nil
 }
+
+// repairLimit is how long one look at what others changed may take: who asks for something waits for it.
+const repairLimit = 3 * time.Minute
 
 // programLimit is how long a program may take. None takes longer than seconds, and what holds one up holds up all networks of the host.
 const programLimit = time.Minute
@@ -184,6 +188,8 @@ func (f *Fabric) guard(ctx context.Context, rules <-chan struct{}) {
 func (f *Fabric) reload(ctx context.Context) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, repairLimit)
+	defer cancel()
 	is, err := firewall.Generation()
 	if !f.asked || err == nil && is == f.generation && !f.open {
 		return true // it was this Fabric that changed them
@@ -194,7 +200,7 @@ func (f *Fabric) reload(ctx context.Context) bool {
 	}
 	f.firewall.Resync()
 	open, err := f.refill(ctx)
-	if err != nil && ctx.Err() == nil && !f.open {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && !f.open {
 		f.opt.Logger.Error("rules that somebody else changed cannot be put right", "error", err)
 	}
 	f.open = open
@@ -221,7 +227,7 @@ func (f *Fabric) refill(ctx context.Context) (open bool, err error) {
 			lost = append(lost, p.Device)
 		}
 	}
-	return true, errors.Join(err, f.links.Unplug(ctx, lost))
+	return true, errors.Join(err, f.links.Unplug(context.WithoutCancel(ctx), lost)) // which only asks the kernel
 }
 
 func (f *Fabric) repaired(made []network.Change, err error) {
@@ -247,11 +253,17 @@ func (f *Fabric) mend(ctx context.Context) {
 			return
 		case <-f.mended:
 		}
-		f.mu.Lock()
-		if err := f.serve(ctx, f.want); err != nil && ctx.Err() == nil {
-			f.opt.Logger.Error("what runs for networks cannot be put right", "error", err)
-		}
-		f.mu.Unlock()
+		f.look(ctx)
+	}
+}
+
+func (f *Fabric) look(ctx context.Context) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	limited, cancel := context.WithTimeout(ctx, repairLimit)
+	defer cancel()
+	if err := f.serve(limited, f.want); err != nil && ctx.Err() == nil {
+		f.opt.Logger.Error("what runs for networks cannot be put right", "error", err)
 	}
 }
 
@@ -273,10 +285,15 @@ func (f *Fabric) Close() {
 	_ = f.claimed.Close()
 }
 
-// Resync makes the next Apply read what it else remembers of the host.
-func (f *Fabric) Resync() {
-	f.firewall.Resync()
-	f.routers.Resync()
+// Resync makes the next Apply read what it else remembers of the host. It waits for none that is under way.
+func (f *Fabric) Resync() { f.stale.Store(true) }
+
+// forget is what Resync asked for.
+func (f *Fabric) forget() {
+	if f.stale.Swap(false) {
+		f.firewall.Resync()
+		f.routers.Resync()
+	}
 }
 
 // Repairs counts what was put right: changes of links that somebody else had made, rules that somebody else had changed, and DHCP servers
