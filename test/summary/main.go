@@ -165,8 +165,9 @@ func (r *report) printSaid(e event, output []string) {
 			continue
 		}
 		for _, line := range output {
-			if _, words, said := strings.Cut(strings.TrimSpace(line), "_test.go:"); said {
-				r.print("      %s %s: %s\n", strings.TrimPrefix(e.Package, module), e.Test, strings.TrimLeft(words, "0123456789: "))
+			if _, place, said := strings.Cut(strings.TrimSpace(line), "_test.go:"); said {
+				_, words, _ := strings.Cut(place, ": ") // after the number of the line
+				r.print("      %s %s: %s\n", strings.TrimPrefix(e.Package, module), e.Test, words)
 			}
 		}
 	}

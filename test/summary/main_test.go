@@ -83,3 +83,19 @@ func TestVerbose(t *testing.T) {
 		}
 	}
 }
+
+func TestSaid(t *testing.T) {
+	var out strings.Builder
+	r, err := newReport(&out, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.said = []suite{{pkg: module + "a", prefix: "TestA"}}
+	counted := `{"Action":"output","Package":"compute-agent/a","Test":"TestA/two","Output":"    a_test.go:12: 7 packets: all right\n"}`
+	if err := r.read(strings.NewReader(strings.Join([]string{runA, runTwo, counted, passTwo, passA, passPkg}, "\n"))); err != nil {
+		t.Fatal(err)
+	}
+	if want := "a TestA/two: 7 packets: all right\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("it prints\n%swithout %q", out.String(), want)
+	}
+}
