@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -248,6 +249,18 @@ func NetworkRecords(tx Reader) (r neutron.Records, err error) {
 	return r, err
 }
 
+// maxProblems is how many are logged of one round: what keeps a thousand ports from working says so a thousand times.
+const maxProblems = 20
+
+// brief is the beginning of an error of many lines.
+func brief(text string) string {
+	lines := strings.Split(text, "\n")
+	if len(lines) <= maxProblems {
+		return text
+	}
+	return fmt.Sprintf("%s\nand %d more", strings.Join(lines[:maxProblems], "\n"), len(lines)-maxProblems)
+}
+
 // note logs a problem once, and sees to it that what failed is tried again: after a second, and later up to a minute.
 func (n *HostNetwork) note(err error) {
 	n.mu.Lock()
@@ -265,7 +278,7 @@ func (n *HostNetwork) note(err error) {
 	}
 	if err.Error() != n.told {
 		n.told = err.Error()
-		n.log.Error("the host's networks are not all as they should be", "error", err)
+		n.log.Error("the host's networks are not all as they should be", "error", brief(n.told))
 	}
 	n.failed++
 	n.later(min(time.Minute, time.Second<<min(n.failed-1, 6)), func() { n.ask() })

@@ -3,6 +3,9 @@ package compute_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -67,6 +70,28 @@ func TestHostNetworkRoundIsBounded(t *testing.T) {
 		f.do = func(context.Context) error { return nil }
 		if err := n.Sync(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// What is wrong with every port of a host is logged once, and not at full length.
+func TestHostNetworkLogsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all []error
+		for i := range 1000 {
+			all = append(all, &fabric.PortError{Port: strconv.Itoa(i), Err: errors.New("broken")})
+		}
+		var log strings.Builder
+		f := &troubledFabric{do: func(context.Context) error { return errors.Join(all...) }}
+		n := compute.NewHostNetwork(noRecords{}, f, neutron.Site{}, slog.New(slog.NewTextHandler(&log, nil)))
+		for range 3 {
+			_ = n.Sync(t.Context())
+			synctest.Wait()
+		}
+		n.Close()
+		text := log.String()
+		if strings.Count(text, "level=ERROR") != 1 || len(text) > 4096 || !strings.Contains(text, "port 0: broken") || !strings.Contains(text, "and 980 more") {
+			t.Errorf("%d bytes are logged: %.2000s", len(text), text)
 		}
 	})
 }
