@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -32,11 +33,22 @@ func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) != "" {
 		os.Exit(m.Run())
 	}
+	runtime.LockOSThread()                                     // the tests end with this thread
+	dir, err := os.MkdirTemp("", "compute-agent-test-fabric-") // for all that they would leave when they panic
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // dnsmasq is not root
+	}
+	if err != nil {
+		_, _ = io.WriteString(os.Stderr, err.Error()+"\n")
+		os.Exit(1)
+	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.Env = append(os.Environ(), insideEnv+"=1", "TMPDIR="+dir)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Run(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	err = cmd.Run()
+	_ = os.RemoveAll(dir)
+	if err != nil {
 		exit, ended := errors.AsType[*exec.ExitError](err)
 		if !ended {
 			_, _ = io.WriteString(os.Stderr, "these tests make a network namespace, which root can: "+err.Error()+"\n")
