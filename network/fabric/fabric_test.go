@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,8 @@ import (
 	"compute-agent/network/dhcp"
 	"compute-agent/network/firewall"
 	"compute-agent/network/metadata"
+
+	"golang.org/x/sys/unix"
 )
 
 const insideEnv = "FABRIC_TEST_INSIDE"
@@ -46,7 +49,9 @@ func TestMain(m *testing.M) {
 	cmd.Env = append(os.Environ(), insideEnv+"=1", "TMPDIR="+dir)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	err = cmd.Run()
+	endOrphans()
 	_ = os.RemoveAll(dir)
 	if err != nil {
 		exit, ended := errors.AsType[*exec.ExitError](err)
@@ -55,6 +60,19 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(exit.ExitCode())
+	}
+}
+
+// endOrphans ends the DHCP servers that tests left because they panicked: they are this process's children since.
+func endOrphans() {
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for _, field := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
 	}
 }
 
