@@ -161,6 +161,9 @@ func (f *Fabric) guard(ctx context.Context, rules <-chan struct{}) {
 	for {
 		select {
 		case _, more := <-rules:
+			if !more && ctx.Err() == nil {
+				f.opt.Logger.Error("rules of the host are not watched any more")
+			}
 			if !more {
 				return
 			}
