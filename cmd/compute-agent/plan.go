@@ -44,6 +44,31 @@ func planLines(cmd *cobra.Command, answer func([]byte) ([]byte, error)) error {
 	return nil
 }
 
+// newPlanRulesCommand answers one question with rules: as JSON, or as the text that the programs which load them take.
+func newPlanRulesCommand(name, short string, answer func(question []byte) (value any, text string, err error)) *cobra.Command {
+	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs}
+	output := cmd.Flags().StringP("output", "o", "text", "`format`: text or json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *output != "text" && *output != "json" {
+			return fmt.Errorf("--output must be text or json, not %q", *output)
+		}
+		question, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxQuestion))
+		if err != nil {
+			return exitError{exitFailed, err}
+		}
+		value, text, err := answer(question)
+		if err != nil {
+			return exitError{exitFailed, err}
+		}
+		if *output == "json" {
+			return writeJSON(cmd.OutOrStdout(), value)
+		}
+		_, err = io.WriteString(cmd.OutOrStdout(), text)
+		return err
+	}
+	return cmd
+}
+
 func newPlanDomainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "domain",
