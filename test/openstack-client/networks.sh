@@ -74,12 +74,12 @@ group_records() {
 router_records() {
 	openstack router create --description edge gate
 	openstack router add subnet gate within4
-	openstack router set --external-gateway outside gate
+	openstack router set --external-gateway outside --fixed-ip subnet=outside4,ip-address=203.0.113.101 gate # any other may be the floating IP's
 	openstack router set --route destination=198.51.100.0/24,gateway=10.20.0.9 gate
 	openstack router show -f json gate >"$dir/shown"
 	equal "$(jq -r '[.status, .external_gateway_info.enable_snat, .interfaces_info[0].ip_address, .routes[0].nexthop] | map(tostring) | join(" ")' \
 		"$dir/shown")" 'ACTIVE true 10.20.0.1 10.20.0.9'
-	jq -e '.external_gateway_info.external_fixed_ips[0].ip_address | startswith("203.0.113.1")' "$dir/shown"
+	jq -e '.external_gateway_info.external_fixed_ips[0].ip_address == "203.0.113.101"' "$dir/shown"
 	openstack router unset --route destination=198.51.100.0/24,gateway=10.20.0.9 gate
 	equal "$(openstack router list -f value -c Name -c Status)" 'gate ACTIVE'
 }
