@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"compute-agent/cinder"
 	"compute-agent/compute"
 	"compute-agent/neutron"
 )
@@ -140,4 +141,62 @@ type Routers interface {
 	FloatingIPs(ctx context.Context) ([]neutron.FloatingIP, error)
 	UpdateFloatingIP(ctx context.Context, id string, change func(*neutron.FloatingIP) error) (neutron.FloatingIP, error)
 	DeleteFloatingIP(ctx context.Context, id string) error
+}
+
+// VolumeAttachments are the volumes of servers; *compute.Manager has them.
+type VolumeAttachments interface {
+	// BlockDevices lists a server's volumes in the order in which it got them.
+	BlockDevices(ctx context.Context, serverID string) ([]compute.BlockDevice, error)
+	// AttachVolume reserves a volume for a server and stores the intent; it returns with the name that the guest will have it by. What is then done
+	// shows in the volume's status.
+	AttachVolume(ctx context.Context, serverID string, want compute.BlockDeviceRequest) (compute.BlockDevice, error)
+	// DetachVolume returns as soon as the request is stored.
+	DetachVolume(ctx context.Context, serverID, volumeID string) error
+	// SwapVolume copies what is on one volume of a server to another one and gives the server that in its place. It returns as soon as the
+	// request is stored.
+	SwapVolume(ctx context.Context, serverID, oldID, newID string) error
+	// KeepVolume says whether a server's volume is deleted with it.
+	KeepVolume(ctx context.Context, serverID, volumeID string, deleteOnTermination bool) (compute.BlockDevice, error)
+}
+
+// Volumes is the volume service; *compute.VolumeService is it. What a caller may see and change is the front door's to say; what is possible, the
+// service's: a *cinder.Refusal. What takes time goes on after the answer, and shows in the status.
+type Volumes interface {
+	VolumeQuotas() cinder.Quotas
+	// VolumeUsage is what a project has of them.
+	VolumeUsage(ctx context.Context, projectID string) (cinder.Usage, error)
+
+	CreateVolume(ctx context.Context, v cinder.VolumeRequest) (cinder.Volume, error)
+	Volume(ctx context.Context, id string) (cinder.Volume, error)
+	Volumes(ctx context.Context) ([]cinder.Volume, error)
+	// UpdateVolume applies change to the user's words of a volume: name, description, metadata, bootable, read-only; for admins also its status.
+	UpdateVolume(ctx context.Context, id string, change func(*cinder.Volume) error) (cinder.Volume, error)
+	DeleteVolume(ctx context.Context, id string, force bool) error
+	// ExtendVolume makes a volume larger, also one that a running server has.
+	ExtendVolume(ctx context.Context, id string, gib int) error
+
+	CreateSnapshot(ctx context.Context, s cinder.SnapshotRequest) (cinder.Snapshot, error)
+	Snapshot(ctx context.Context, id string) (cinder.Snapshot, error)
+	Snapshots(ctx context.Context) ([]cinder.Snapshot, error)
+	UpdateSnapshot(ctx context.Context, id string, change func(*cinder.Snapshot) error) (cinder.Snapshot, error)
+	DeleteSnapshot(ctx context.Context, id string) error
+
+	VolumeAttachment(ctx context.Context, id string) (cinder.Attachment, error)
+	VolumeAttachments(ctx context.Context) ([]cinder.Attachment, error)
+
+	CreateVolumeType(ctx context.Context, t cinder.Type) (cinder.Type, error)
+	VolumeType(ctx context.Context, id string) (cinder.Type, error)
+	// VolumeTypes lists all; without any of the operator's there is one, of the name that Cinder's default has.
+	VolumeTypes(ctx context.Context) ([]cinder.Type, error)
+	UpdateVolumeType(ctx context.Context, id string, change func(*cinder.Type) error) (cinder.Type, error)
+	DeleteVolumeType(ctx context.Context, id string) error
+
+	CreateQoS(ctx context.Context, q cinder.QoS) (cinder.QoS, error)
+	QoS(ctx context.Context, id string) (cinder.QoS, error)
+	QoSSpecs(ctx context.Context) ([]cinder.QoS, error)
+	UpdateQoS(ctx context.Context, id string, change func(*cinder.QoS) error) (cinder.QoS, error)
+	DeleteQoS(ctx context.Context, id string) error
+
+	// Pools are the places where volumes can be, with what is free there.
+	Pools(ctx context.Context) ([]cinder.Pool, error)
 }

@@ -37,11 +37,12 @@ var mayImport = map[string][]string{
 	// The core decides.
 	"guest":   {"virt", "numa", "pci", "blockdev", "hwprops", "configdrive"},
 	"neutron": {"network"},
-	"compute": {"guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "hwprops"},
+	"cinder":  {},
+	"compute": {"cinder", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "hwprops"},
 	// Edges talk and remember; never with each other.
-	"store": {"compute", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
-	"api":   {"compute", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity", "hwprops"},
-	"nova":  {"compute", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive"},
+	"store": {"cinder", "compute", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity"},
+	"api":   {"cinder", "compute", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive", "identity", "hwprops"},
+	"nova":  {"cinder", "compute", "guest", "neutron", "virt", "numa", "pci", "blockdev", "network", "console", "image", "configdrive"},
 	// Wiring and the tests that cross packages see everything.
 	"plan": {"..."},
 	"cmd":  {"..."},

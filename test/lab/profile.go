@@ -35,6 +35,11 @@ var profiles = map[string]profile{
 		nodes:     []node{{"0-3", 3072, 128}, {"4-7", 3072, 128}},
 		distances: map[[2]int]int{{0, 1}: 21},
 	},
+	// Storage needs a full kernel and no nodes.
+	"storage": {
+		name: "storage", cpu: "EPYC", topology: "4,sockets=1,cores=4,threads=1",
+		nodes: []node{{"0-3", 4096, 64}},
+	},
 }
 
 func (p profile) memoryMiB() int {
