@@ -5,6 +5,8 @@
 //	lab              all groups
 //	lab GROUP...     these
 //
+// With LAB_RUN=PATTERN in the environment only the tests of that pattern are run.
+//
 // It says why where it cannot run, and fails. Nothing of a run stays behind; the image and the saved
 // states stay in .cache/lab, under the hash of what they were made from.
 package main
