@@ -42,7 +42,9 @@ type Volume struct {
 	Encryption *Encryption
 	KeyID      string
 
-	ImageID       string // it was made from; empty for none
+	ImageID string // it was made from; empty for none
+	// ImageSHA256 names the bytes that it is being made from, and are kept for it; empty when it is made.
+	ImageSHA256   string
 	ImageMetadata map[string]string
 	SnapshotID    string
 	SourceID      string // the volume that it was cloned from
@@ -130,4 +132,13 @@ type Snapshot struct {
 	Problem     string
 	Created     time.Time
 	Updated     time.Time
+}
+
+// UsedLUN is a LUN of a fixed backend that still holds what a deleted volume had.
+type UsedLUN struct {
+	Backend   string
+	LUN       string // the operator's name
+	ProjectID string // whose it was: only that project's volumes may have it before it is clean
+	VolumeID  string // the last that was on it
+	Since     time.Time
 }

@@ -38,6 +38,7 @@ type Reader interface {
 	Keypair(userID, name string) (Keypair, error)
 	Keypairs(userID string) ([]Keypair, error)
 	NetworkReader
+	VolumeReader
 }
 
 // Writer changes the store. Put replaces the record with the same key or adds it; Delete of
@@ -67,4 +68,5 @@ type Writer interface {
 	PutKeypair(Keypair) error
 	DeleteKeypair(userID, name string) error
 	NetworkWriter
+	VolumeWriter
 }

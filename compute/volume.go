@@ -82,6 +82,8 @@ type VolumeReader interface {
 	AllBlockDevices() ([]BlockDevice, error)
 	// VolumeIdentity is what the volume's disk said that it is when it was first attached; empty for one that never was.
 	VolumeIdentity(volumeID string) (connector.Identity, error)
+	// UsedLUNs are those of fixed backends that are not clean, in the order of backend and name.
+	UsedLUNs() ([]cinder.UsedLUN, error)
 }
 
 // VolumeWriter changes them, as Writer does. What another record refers to cannot be deleted: ErrConflict; what refers to a record that
@@ -102,6 +104,8 @@ type VolumeWriter interface {
 	DeleteBlockDevice(id string) error
 	// PutVolumeIdentity remembers; an empty identity forgets. It outlives the volume's attachments.
 	PutVolumeIdentity(volumeID string, identity connector.Identity) error
+	PutUsedLUN(cinder.UsedLUN) error
+	DeleteUsedLUN(backend, lun string) error
 }
 
 // Volumes is the volume service, as the operations on servers need it: *VolumeService on a host that is alone, Cinder for one that joined a cloud.

@@ -18,7 +18,7 @@ import (
 // newest is the schema version of this program. Each version up to it has a file in testdata, the
 // dump of a database that the program of that version wrote, with the records of the full*
 // functions. The newest one's is made by go test -update; the others never change.
-const newest = 6
+const newest = 7
 
 func dumpFile(version int) string { return fmt.Sprintf("testdata/schema-%d.sql", version) }
 
@@ -34,7 +34,7 @@ func fill(t *testing.T, s *store.Store) {
 			w.PutFlavor(fullFlavor("1", "tiny")),
 			w.PutImage(fullImage("i")),
 			w.PutKeypair(fullKeypair("u", "k")),
-			putNetworks(w))
+			putNetworks(w), putVolumes(w))
 	})
 	if err := errors.Join(s.CreateUser(t.Context(), fullUser("u", "admin")), s.PutToken(t.Context(), fullToken("t", "u"))); err != nil {
 		t.Fatal(err)
@@ -86,6 +86,9 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 		want(t, keypair, err, fullKeypair("u", "k"))
 		if version >= 6 {
 			checkNetworks(t, r)
+		}
+		if version >= 7 {
+			checkVolumes(t, r)
 		}
 		return nil
 	})

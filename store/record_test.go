@@ -74,7 +74,9 @@ func fullOperation(id, serverID string) compute.Operation {
 func TestFixturesSetEveryField(t *testing.T) {
 	for _, v := range []any{fullServer("a"), fullFlavor("1", "tiny"), fullImage("i"), fullKeypair("u", "k"), fullOperation("o", "a"),
 		fullUser("u", "admin"), fullToken("t", "u"), fullClaim("a"), fullNetwork("n"), fullSubnet("s", "n"), fullPort("p", "n", "s", "g"),
-		fullGroup("g", "web"), fullGroup("g", "web").Rules[0], fullRouter("r", "n", "gw"), fullFloatingIP("f", "n", "own", "p", "r")} {
+		fullGroup("g", "web"), fullGroup("g", "web").Rules[0], fullRouter("r", "n", "gw"), fullFloatingIP("f", "n", "own", "p", "r"),
+		fullVolume("v", "t"), *fullVolume("v", "t").Encryption, fullAttachment("at", "v", "a"), fullVolumeType("t", "q"), fullQoS("q"), fullSnapshot("sn", "v"), fullUsedLUN(),
+		fullBlockDevice("bd", "a", "v"), fullBlockDevice("bd", "a", "v").Device} {
 		value := reflect.ValueOf(v)
 		for i := range value.NumField() {
 			name := value.Type().String() + "." + value.Type().Field(i).Name
