@@ -93,6 +93,7 @@ type Type struct {
 	Name        string
 	Description string
 	Public      bool
+	Projects    []string          // that may use it though it is not public (os-volume-type-access)
 	ExtraSpecs  map[string]string // volume_backend_name, multiattach: "<is> True"
 	QoSID       string            // empty for none
 	Encryption  *Encryption
