@@ -16,6 +16,7 @@ const (
 	InUse            Reason = "InUse"                 // somebody holds the device; Rule says who
 	NoMultipath      Reason = "NoMultipath"           // it is enforced and cannot be had
 	BadSize          Reason = "BadSize"               // the disk is empty, or the paths differ
+	HasData          Reason = "VolumeHasData"         // it is to be formatted and is not blank
 )
 
 // Error is why a volume cannot be connected or taken away. It holds no secret.
