@@ -82,11 +82,13 @@ func cipherArgs(c connector.Cipher) []string {
 // formatArgs make a new header. PBKDF2 and few iterations: the passphrase is a key of random bytes, which hashing makes no safer, and LUKS2's default
 // would take up to 1 GiB of the host's memory each time that a volume is opened.
 func formatArgs(path string, c connector.Cipher) []string {
-	version := "luks1"
+	args := []string{"luksFormat", "--batch-mode", "--key-file=-", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", strconv.Itoa(iterations)}
 	if c.Format == FormatLUKS2 {
-		version = "luks2"
+		// Sectors of 4096 bytes, which the program may choose, are not those that the volume would have without encryption.
+		args = append(args, "--type", string(LUKS2), "--sector-size", "512")
+	} else {
+		args = append(args, "--type", string(LUKS1))
 	}
-	args := []string{"luksFormat", "--batch-mode", "--type", version, "--key-file=-", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", strconv.Itoa(iterations)}
 	return append(append(args, cipherArgs(c)...), "--", path)
 }
 
