@@ -237,6 +237,9 @@ type Request struct {
 	Info     Info
 	Known    Identity // that the volume had at its first attachment; empty for none yet
 	Device   Device   // as Connect returned it; zero when that is not known
+	// Shared says that another server of this host has the volume too (multiattach): Disconnect then leaves the device to it. Where servers come and go
+	// side by side, the caller decides it under a lock of the volume's.
+	Shared bool
 	// Cipher is the encryption that has to be undone on the host; nil for none, or where the hypervisor does it.
 	Cipher *Cipher
 }
