@@ -27,7 +27,7 @@ func fullAttachment(id, volume, server string) cinder.Attachment {
 }
 
 func fullVolumeType(id, qos string) cinder.Type {
-	return cinder.Type{ID: id, Name: "fast " + id, Description: "d", Public: true, ExtraSpecs: map[string]string{"volume_backend_name": "lvm"}, QoSID: qos,
+	return cinder.Type{ID: id, Name: "fast " + id, Description: "d", Public: true, Projects: []string{"p"}, ExtraSpecs: map[string]string{"volume_backend_name": "lvm"}, QoSID: qos,
 		Encryption: fullEncryption(), Created: noon, Updated: noon.Add(1)}
 }
 
