@@ -42,6 +42,9 @@ type Pool struct {
 	TotalGiB, FreeGiB float64
 	AllocatedGiB      int
 	Multiattach       bool
-	Up                bool
-	Problem           string // why it is not up
+	// Copies says whether it can make snapshots, and volumes of snapshots and of volumes; LiveCopies, also of one that a server writes to.
+	Copies, LiveCopies bool
+	Encryption         []string // the providers that it can make encrypted volumes of
+	Up                 bool
+	Problem            string // why it is not up
 }
