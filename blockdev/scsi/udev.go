@@ -1,0 +1,92 @@
+package scsi
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// record is what udev has written of a device when its rules had run: /run/udev/data/b8:0 and so on.
+type record struct {
+	there      bool
+	links      []string // below /dev
+	properties map[string]string
+}
+
+func (s System) udev(number string) record {
+	data, err := os.ReadFile(filepath.Join(s.RunUdev, "data", "b"+number))
+	if err != nil || !plain(number) {
+		return record{}
+	}
+	r := record{there: true, properties: map[string]string{}}
+	for line := range strings.Lines(string(data)) {
+		kind, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		switch kind {
+		case "S":
+			r.links = append(r.links, value)
+		case "E":
+			key, text, _ := strings.Cut(value, "=")
+			r.properties[key] = text
+		}
+	}
+	return r
+}
+
+// Settled says whether udev has done with a block device: its links are there, and udev's programs do not hold it any more. Without udev there is
+// nothing to wait for.
+func (s System) Settled(name string) bool {
+	if !exists(filepath.Join(s.RunUdev, "control")) {
+		return true
+	}
+	number, err := s.number(name)
+	return err == nil && s.udev(number).there
+}
+
+// linkKinds are the names that stay the same when the host starts again, the best first.
+var linkKinds = []string{"disk/by-id/dm-uuid-mpath-", "disk/by-id/wwn-", "disk/by-id/scsi-", "disk/by-id/"}
+
+// Path is the file to use a block device by: udev's link that has its identity in its name, so that a path that is kept can never become that of
+// another disk when the host starts again; where there is none that leads to the device, the kernel's own name.
+func (s System) Path(name string) string {
+	number, err := s.number(name)
+	if err != nil {
+		return s.Node(name)
+	}
+	links := s.udev(number).links
+	for _, kind := range linkKinds {
+		for _, link := range links {
+			path := filepath.Join(s.Dev, link)
+			if strings.HasPrefix(link, kind) && s.leadsTo(path, name) {
+				return path
+			}
+		}
+	}
+	return s.Node(name)
+}
+
+// Name returns the kernel's name of the block device that a path leads to; empty when there is none.
+func (s System) Name(path string) string {
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return ""
+	}
+	dev, err := filepath.EvalSymlinks(s.Dev)
+	if err != nil || filepath.Dir(target) != dev {
+		return ""
+	}
+	name := filepath.Base(target)
+	if !exists(s.sys("block", name)) {
+		return ""
+	}
+	return name
+}
+
+func (s System) leadsTo(path, name string) bool { return s.Name(path) == name }
+
+// number is major:minor of a block device or partition.
+func (s System) number(name string) (string, error) {
+	if !plain(name) {
+		return "", os.ErrNotExist
+	}
+	return readText(s.Sys, "class/block", name, "dev")
+}
