@@ -30,6 +30,8 @@ type Cmd struct {
 	Args  []string // without the name
 	Dir   string   // working directory; empty for the agent's own
 	Stdin io.Reader
+	// Env are more variables of the environment, as NAME=value. Only the program's own user and root can read them.
+	Env []string
 	// Limits bounds what the program may use, for programs that read hostile input.
 	Limits Limits
 	// Nobody runs the program as user nobody if the agent is root: for programs that read hostile
@@ -37,7 +39,7 @@ type Cmd struct {
 	Nobody bool
 	// MaxOutput bounds the standard output in bytes; more is an error. Zero means 1 MiB.
 	MaxOutput int
-	// Secret says that the arguments or the input hold a secret, which the program may repeat: its
+	// Secret says that the arguments, the input or Env hold a secret, which the program may repeat: its
 	// standard error is then left out of the error.
 	Secret bool
 }
@@ -129,7 +131,7 @@ func (c Cmd) build(ctx context.Context, path string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = c.Dir
 	cmd.Stdin = c.Stdin
-	cmd.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
+	cmd.Env = append([]string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}, c.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if c.Nobody && os.Geteuid() == 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}

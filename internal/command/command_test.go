@@ -24,6 +24,7 @@ func TestRun(t *testing.T) {
 		{"input", Cmd{Name: "cat", Stdin: strings.NewReader("hello")}, "hello"},
 		{"directory", Cmd{Name: "pwd", Dir: "/"}, "/\n"},
 		{"environment", Cmd{Name: "/bin/sh", Args: []string{"-c", "echo $LC_ALL $SECRET_OF_THE_AGENT"}}, "C\n"},
+		{"more environment", Cmd{Name: "/bin/sh", Args: []string{"-c", "echo $LC_ALL $MORE"}, Env: []string{"MORE=a b"}}, "C a b\n"},
 		{"exactly the limit", Cmd{Name: "printf", Args: []string{"1234"}, MaxOutput: 4}, "1234"},
 		{"limits", Cmd{Name: "/bin/sh", Args: []string{"-c", "ulimit -v; ulimit -t"},
 			Limits: Limits{AddressSpace: 1 << 30, CPU: 1500 * time.Millisecond}}, "1048576\n2\n"},
