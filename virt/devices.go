@@ -271,6 +271,17 @@ type Balloon struct {
 // the network.
 func (d Disk) Path() string { return d.Source.File + d.Source.Device }
 
+// Secrets are the UUIDs of those of the hypervisor's secrets that the disk cannot be opened without.
+func (d Disk) Secrets() (uuids []string) {
+	if n := d.Source.Network; n != nil && n.Auth != nil {
+		uuids = append(uuids, n.Auth.UUID)
+	}
+	if d.Key != nil {
+		uuids = append(uuids, d.Key.Secret)
+	}
+	return uuids
+}
+
 // Removable says whether the drive takes media, and so is not the guest's own storage.
 func (d Disk) Removable() bool { return d.Kind == "cdrom" || d.Kind == "floppy" }
 

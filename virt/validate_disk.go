@@ -40,6 +40,19 @@ func (s Spec) validateDisks() error {
 	return oneOf("SCSI controller", s.SCSI, "", "buslogic", "ibmvscsi", "lsilogic", "lsisas1068", "lsisas1078", "virtio-scsi", "vmpvscsi")
 }
 
+// Validate says whether the disk contradicts itself, as Spec.Validate does for all of a guest's.
+func (d Disk) Validate() error {
+	return first(d.validate(), d.validateStated(), validateAlias("disk "+d.Target, d.Alias))
+}
+
+// validateStated refuses what Spec.ValidateForCreate does.
+func (d Disk) validateStated() error {
+	if d.Unstated {
+		return invalid("disk %s: the chain below its image is not stated", d.Target)
+	}
+	return nil
+}
+
 func (d Disk) validate() error {
 	for _, check := range []func(on string) error{
 		d.validatePlace, d.validateKind, d.validateSource, d.validateModes, d.validateIdentity, d.validateTune, d.validateKey,
@@ -250,4 +263,18 @@ func (d Disk) validateKey(on string) error {
 		return nil
 	}
 	return first(oneOf(on+": encryption", d.Key.Format, "luks", "luks2", "plain"), validateUUID(on+": secret of its key", d.Key.Secret))
+}
+
+// usageForm is what a Secret can be for.
+var usageForm = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,128}$`)
+
+// Validate says whether the secret contradicts itself. Its value is in no error.
+func (s Secret) Validate() error {
+	switch {
+	case !usageForm.MatchString(s.For):
+		return invalid("secret %s: what it is for, %q, is not 1 to 128 of [A-Za-z0-9_.:-]", s.UUID, s.For)
+	case len(s.Value) == 0:
+		return invalid("secret %s: it has no value", s.UUID)
+	}
+	return first(validateUUID("UUID of the secret", s.UUID), oneOf("secret "+s.UUID+": usage", s.Usage, "iscsi", "ceph", "volume"))
 }

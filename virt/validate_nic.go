@@ -23,7 +23,7 @@ func (s Spec) validateNICs() error {
 
 // Validate says whether the NIC contradicts itself, as Spec.Validate does for all of a guest's.
 func (n NIC) Validate() error {
-	return first(n.validate(), n.validateAlias())
+	return first(n.validate(), validateAlias("NIC "+n.MAC, n.Alias))
 }
 
 func (n NIC) validate() error {
@@ -37,9 +37,9 @@ func (n NIC) validate() error {
 	return first(n.Attach.validate(on), n.validateDevice(on), n.validateLimits(on))
 }
 
-func (n NIC) validateAlias() error {
-	if n.Alias != "" && !aliasForm.MatchString(n.Alias) {
-		return invalid("NIC %s: alias %q is not ua- and letters, digits, - and _", n.MAC, n.Alias)
+func validateAlias(on, alias string) error {
+	if alias != "" && !aliasForm.MatchString(alias) {
+		return invalid("%s: alias %q is not ua- and letters, digits, - and _", on, alias)
 	}
 	return nil
 }

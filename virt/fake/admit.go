@@ -16,30 +16,45 @@ import (
 type diskSize struct{ capacity, allocated uint64 }
 
 // inspectFiles looks for the files of a Spec, as QEMU does when it opens them, and returns the
-// sizes of its disks.
-func inspectFiles(spec virt.Spec) ([]diskSize, error) {
+// sizes of its disks by their targets.
+func inspectFiles(spec virt.Spec) (map[string]diskSize, error) {
 	for _, p := range spec.Paths() {
 		if _, err := os.Stat(p.Path); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", virt.ErrInvalid, p.Field, err)
 		}
 	}
-	sizes := make([]diskSize, len(spec.Disks))
-	for i, d := range spec.Disks {
-		if d.Path() == "" {
-			continue
-		}
-		size, err := inspectImage(d.Path(), d.Format)
+	sizes := map[string]diskSize{}
+	for _, d := range spec.Disks {
+		size, err := inspectDisk(d)
 		if err != nil {
-			return nil, fmt.Errorf("%w: disk %s: %w", virt.ErrInvalid, d.Target, err)
+			return nil, err
 		}
-		sizes[i] = size
-		for _, b := range d.Backing {
-			if _, err := inspectImage(b.Path, b.Format); err != nil {
-				return nil, fmt.Errorf("%w: backing file of disk %s: %w", virt.ErrInvalid, d.Target, err)
-			}
-		}
+		sizes[d.Target] = size
 	}
 	return sizes, nil
+}
+
+// remoteSize is that of every disk which the hypervisor reaches over the network.
+const remoteSize = 1 << 30
+
+// inspectDisk looks for what a disk is made of.
+func inspectDisk(d virt.Disk) (diskSize, error) {
+	if d.Path() == "" {
+		if d.Source.Empty() {
+			return diskSize{}, nil
+		}
+		return diskSize{capacity: remoteSize}, nil
+	}
+	size, err := inspectImage(d.Path(), d.Format)
+	if err != nil {
+		return diskSize{}, fmt.Errorf("%w: disk %s: %w", virt.ErrInvalid, d.Target, err)
+	}
+	for _, b := range d.Backing {
+		if _, err := inspectImage(b.Path, b.Format); err != nil {
+			return diskSize{}, fmt.Errorf("%w: backing file of disk %s: %w", virt.ErrInvalid, d.Target, err)
+		}
+	}
+	return size, nil
 }
 
 var qcow2Magic = []byte{'Q', 'F', 'I', 0xfb}
@@ -143,14 +158,27 @@ func (h *Hypervisor) admit(s virt.Spec) error {
 	return nil
 }
 
-// lockDisks refuses to begin a guest's process when a living guest writes to one of its files: QEMU
-// locks its images. h.mu is held.
-func (h *Hypervisor) lockDisks(s virt.Spec) error {
+// openDisks refuses to begin a guest's process when it cannot open one of its disks; h.mu is held.
+func (h *Hypervisor) openDisks(s virt.Spec) error {
 	for _, d := range s.Disks {
-		for _, other := range h.guests {
-			if other.alive() && other.spec.ID != s.ID && other.locks(d) {
-				return fmt.Errorf("%w: disk %s: guest %s has its file open", virt.ErrBusy, d.Target, other.spec.ID)
-			}
+		if err := h.openDisk(s.ID, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openDisk refuses a disk whose file another living guest has open, when one of them writes it: QEMU locks its images. It refuses
+// one whose secrets are not kept, too.
+func (h *Hypervisor) openDisk(id string, d virt.Disk) error {
+	for _, other := range h.guests {
+		if other.alive() && other.spec.ID != id && other.locks(d) {
+			return fmt.Errorf("%w: disk %s: guest %s has its file open", virt.ErrBusy, d.Target, other.spec.ID)
+		}
+	}
+	for _, uuid := range d.Secrets() {
+		if _, kept := h.secrets[uuid]; !kept {
+			return fmt.Errorf("%w: disk %s: no secret %s", virt.ErrInvalid, d.Target, uuid)
 		}
 	}
 	return nil

@@ -11,13 +11,14 @@ import (
 )
 
 // Driver is one connection to a Hypervisor. Beyond virt.Driver it is a virt.Pauser, a
-// virt.ConsoleLogger, a virt.PCILister and a virt.NICPlugger.
+// virt.ConsoleLogger, a virt.PCILister, a virt.NICPlugger, and all that package virt asks of disks.
 type Driver struct {
 	hv     *Hypervisor
 	host   Options
 	events *fanout.Hub[virt.Event]
 	once   sync.Once
 	gone   chan struct{} // closed when the driver is closed or dead
+	held   chan struct{} // closed when copies of disks may end; nil when they may; Hypervisor.mu guards it
 }
 
 var (
@@ -28,6 +29,11 @@ var (
 	_ virt.PCILister      = (*Driver)(nil)
 	_ virt.NICPlugger     = (*Driver)(nil)
 	_ virt.MetadataSetter = (*Driver)(nil)
+	_ virt.DiskPlugger    = (*Driver)(nil)
+	_ virt.DiskResizer    = (*Driver)(nil)
+	_ virt.DiskCopier     = (*Driver)(nil)
+	_ virt.DiskMeter      = (*Driver)(nil)
+	_ virt.SecretKeeper   = (*Driver)(nil)
 )
 
 // Hypervisor returns what the driver is connected to.
@@ -147,11 +153,11 @@ func (d *Driver) Create(ctx context.Context, spec virt.Spec) error {
 		if err := spec.ValidateForCreate(); err != nil {
 			return err
 		}
-		disks, err := inspectFiles(spec)
+		sizes, err := inspectFiles(spec)
 		if err != nil {
 			return err
 		}
-		return d.locked(ctx, func() error { return d.create(spec, disks) })()
+		return d.locked(ctx, func() error { return d.create(spec, sizes) })()
 	})
 }
 
@@ -161,35 +167,35 @@ func (d *Driver) Remake(ctx context.Context, spec virt.Spec) error {
 		if err := spec.ValidateForCreate(); err != nil {
 			return err
 		}
-		disks, err := inspectFiles(spec)
+		sizes, err := inspectFiles(spec)
 		if err != nil {
 			return err
 		}
-		return d.locked(ctx, func() error { return d.remake(spec, disks) })()
+		return d.locked(ctx, func() error { return d.remake(spec, sizes) })()
 	})
 }
 
-func (d *Driver) remake(spec virt.Spec, disks []diskSize) error {
+func (d *Driver) remake(spec virt.Spec, sizes map[string]diskSize) error {
 	if id, taken := d.hv.names[spec.Name]; taken && id != spec.ID {
 		return fmt.Errorf("%w: a guest named %s, with ID %s", virt.ErrExists, spec.Name, id)
 	}
 	old := d.hv.guests[spec.ID]
 	if old == nil {
-		return d.create(spec, disks)
+		return d.create(spec, sizes)
 	}
 	old.transient = false
 	if old.state != virt.PowerShutdown {
 		d.hv.end(old, virt.EventStopped, "destroyed")
 	}
 	d.hv.remove(old)
-	err := d.create(spec, disks)
+	err := d.create(spec, sizes)
 	if err != nil {
 		d.hv.add(old)
 	}
 	return err
 }
 
-func (d *Driver) create(spec virt.Spec, disks []diskSize) error {
+func (d *Driver) create(spec virt.Spec, sizes map[string]diskSize) error {
 	if err := d.hv.admit(spec); err != nil {
 		return err
 	}
@@ -199,11 +205,11 @@ func (d *Driver) create(spec virt.Spec, disks []diskSize) error {
 	if err := errors.Join(d.hv.checkPins(spec), d.hv.checkPCI(spec)); err != nil {
 		return err
 	}
-	if err := d.hv.lockDisks(spec); err != nil {
+	if err := d.hv.openDisks(spec); err != nil {
 		return err
 	}
 	machine := virt.Host{Machines: d.host.machineTypes()}.CanonicalMachine(spec.Arch, spec.Machine)
-	g := &guest{spec: spec.Clone(), machine: machine, disks: disks, changed: make(chan struct{})}
+	g := &guest{spec: spec.Clone(), machine: machine, sizes: sizes, copies: map[string]*diskCopy{}, changed: make(chan struct{})}
 	if err := g.print(""); err != nil {
 		return err
 	}
@@ -225,7 +231,7 @@ func (d *Driver) Start(ctx context.Context, id string) error {
 		case virt.PowerSuspended:
 			return errSuspended
 		}
-		if err := errors.Join(d.hv.lockDisks(g.spec), d.hv.checkPCI(g.spec)); err != nil {
+		if err := errors.Join(d.hv.openDisks(g.spec), d.hv.checkPCI(g.spec)); err != nil {
 			return err
 		}
 		if err := g.greet(); err != nil {

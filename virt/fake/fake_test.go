@@ -70,11 +70,17 @@ func harness(wrap func(*fake.Driver) virt.Driver) func(t *testing.T) virttest.Ha
 				hv.SetHearing(s.ID, 2)
 				return s
 			},
-			CrashGuest:     func(t testing.TB, id string) { ok(t, hv.Crash(id)) },
-			DestroyByHand:  func(t testing.TB, id string) { ok(t, hv.DestroyByHand(id)) },
-			UndefineByHand: func(t testing.TB, id string) { ok(t, hv.UndefineByHand(id)) },
-			UnplugByHand:   func(t testing.TB, id, mac string) { ok(t, hv.UnplugByHand(id, mac)) },
-			SuspendGuest:   func(t testing.TB, id string) { ok(t, hv.GuestSleep(id)) },
+			CrashGuest:       func(t testing.TB, id string) { ok(t, hv.Crash(id)) },
+			DestroyByHand:    func(t testing.TB, id string) { ok(t, hv.DestroyByHand(id)) },
+			UndefineByHand:   func(t testing.TB, id string) { ok(t, hv.UndefineByHand(id)) },
+			UnplugByHand:     func(t testing.TB, id, mac string) { ok(t, hv.UnplugByHand(id, mac)) },
+			UnplugDiskByHand: func(t testing.TB, id, target string) { ok(t, hv.UnplugDiskByHand(id, target)) },
+			SlowCopies: func(t testing.TB) virt.Driver {
+				d := open(t, hv)
+				t.Cleanup(d.HoldCopies())
+				return wrap(d)
+			},
+			SuspendGuest: func(t testing.TB, id string) { ok(t, hv.GuestSleep(id)) },
 			BreakLink: func(testing.TB) func() {
 				hv.LoseConnection()
 				return hv.RestoreConnection

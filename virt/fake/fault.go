@@ -105,7 +105,8 @@ func (h *Hypervisor) Calls(method string) int {
 
 // methods are those that a fault can strike.
 var methods = []string{"Host", "Create", "Remake", "Start", "Stop", "Destroy", "Guest", "Guests", "Pause", "Unpause", "ConsoleLog", "Machine", "PCIDevices", "PCIOwners",
-	"PlugNIC", "UnplugNIC", "NICs", "SetMetadata"}
+	"PlugNIC", "UnplugNIC", "NICs", "SetMetadata", "PlugDisk", "UnplugDisk", "Disks", "ResizeDisk", "CopyDisk", "AbortCopy", "DiskUse",
+	"PutSecret", "DeleteSecret", "Secrets"}
 
 // pick returns the fault that strikes a call now, if any, and counts the call for the others.
 func (h *Hypervisor) pick(method, id string, when Moment) (Fault, bool) {

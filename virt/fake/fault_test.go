@@ -76,10 +76,51 @@ var methods = map[string]struct {
 	"SetMetadata": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
 		return d.SetMetadata(ctx, s.ID, virt.Metadata{Name: "web"})
 	}},
+	"PlugDisk": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.PlugDisk(ctx, s.ID, volume("vdb"))
+	}},
+	"UnplugDisk": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.UnplugDisk(ctx, s.ID, "vdb", virt.UnplugOptions{Patience: time.Minute})
+	}},
+	"Disks": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		_, err := d.Disks(ctx, s.ID)
+		return err
+	}},
+	"ResizeDisk": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.ResizeDisk(ctx, s.ID, "vda", 2<<30)
+	}},
+	"CopyDisk": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.CopyDisk(ctx, s.ID, "vda", volume("vda"), nil)
+	}},
+	"AbortCopy": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.AbortCopy(ctx, s.ID, "vda")
+	}},
+	"DiskUse": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, _ virt.Spec) error {
+		_, err := d.DiskUse(ctx)
+		return err
+	}},
+	"PutSecret": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.PutSecret(ctx, virt.Secret{UUID: s.ID, Usage: "volume", For: "v", Value: []byte("x")})
+	}},
+	"DeleteSecret": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
+		return d.DeleteSecret(ctx, s.ID)
+	}},
+	"Secrets": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, _ virt.Spec) error {
+		_, err := d.Secrets(ctx)
+		return err
+	}},
 	"NICs": {virt.PowerRunning, virt.PowerRunning, func(ctx context.Context, d *fake.Driver, s virt.Spec) error {
 		_, err := d.NICs(ctx, s.ID)
 		return err
 	}},
+}
+
+// volume is a disk that the hypervisor reaches over the network.
+func volume(target string) virt.Disk {
+	return virt.Disk{
+		Source: virt.Source{Network: &virt.NetworkSource{Protocol: "nbd", Hosts: []virt.HostPort{{Host: "192.0.2.1"}}}},
+		Format: "raw", Target: target, Bus: "virtio",
+	}
 }
 
 // guestIn makes a guest in a state, or none.

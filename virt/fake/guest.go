@@ -11,9 +11,11 @@ import (
 // guest is one guest; Hypervisor.mu guards it.
 type guest struct {
 	spec    virt.Spec
-	machine string // canonical, of the hypervisor that made it
-	disks   []diskSize
-	nics    []virt.NIC // those that its process has
+	machine string               // canonical, of the hypervisor that made it
+	nics    []virt.NIC           // those that its process has
+	disks   []virt.Disk          // those that its process has
+	sizes   map[string]diskSize  // of all its disks, by target
+	copies  map[string]*diskCopy // under way, by target
 	state   virt.PowerState
 	reason  string
 	// transient: the definition was removed while it ran; it is gone when it stops.
@@ -30,9 +32,14 @@ func (g *guest) alive() bool {
 	return g.state == virt.PowerRunning || g.state == virt.PowerPaused || g.state == virt.PowerSuspended
 }
 
-// locks says whether the guest has a drive's file open so that no other can.
+// locks says whether the guest's process has a drive's file open so that no other can.
 func (g *guest) locks(drive virt.Disk) bool {
-	return slices.ContainsFunc(g.spec.Disks, func(d virt.Disk) bool { return d.Path() == drive.Path() && d.Path() != "" && excludes(d, drive) })
+	for _, c := range g.copies {
+		if c.to.Path() == drive.Path() && c.to.Path() != "" {
+			return true
+		}
+	}
+	return slices.ContainsFunc(g.disks, func(d virt.Disk) bool { return d.Path() == drive.Path() && d.Path() != "" && excludes(d, drive) })
 }
 
 // excludes says whether QEMU's locks keep two drives from having one file: one writes it, and one does not
@@ -60,10 +67,11 @@ func (g *guest) enter(state virt.PowerState, reason string, now time.Time) {
 	g.state, g.reason = state, reason
 	if !wasAlive {
 		g.ran, g.booted = 0, false
-		g.nics = slices.Clone(g.spec.NICs)
+		g.nics, g.disks = slices.Clone(g.spec.NICs), g.spec.Clone().Disks
 	}
 	if !g.alive() {
-		g.nics = nil
+		g.nics, g.disks = nil, nil
+		clear(g.copies)
 	}
 	if state == virt.PowerRunning {
 		g.since, g.booted = now, true
@@ -105,8 +113,12 @@ func (g *guest) report(now time.Time) virt.Guest {
 			r.CPUTime = bootTime + busy
 		}
 	}
-	for i, d := range g.spec.Disks {
-		r.Disks = append(r.Disks, g.diskStats(d, g.disks[i], ran))
+	disks := g.spec.Disks
+	if g.alive() {
+		disks = g.disks
+	}
+	for _, d := range disks {
+		r.Disks = append(r.Disks, g.diskStats(d, g.sizes[d.Target], ran))
 	}
 	return r
 }

@@ -32,6 +32,7 @@ type Hypervisor struct {
 	calls   map[string]int
 	offline cpuset.Set // logical CPUs
 	pci     []virt.HostPCI
+	secrets map[string]virt.Secret // by UUID
 }
 
 // NewHypervisor returns a hypervisor without guests.
@@ -42,6 +43,7 @@ func NewHypervisor() *Hypervisor {
 		names:   map[string]string{},
 		hearing: map[string]int{},
 		calls:   map[string]int{},
+		secrets: map[string]virt.Secret{},
 	}
 }
 

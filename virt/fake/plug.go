@@ -53,60 +53,87 @@ func (g *guest) plug(nic virt.NIC) error {
 	return nil
 }
 
-// UnplugNIC implements virt.NICPlugger. No lock is held while it waits.
+// UnplugNIC implements virt.NICPlugger.
 func (d *Driver) UnplugNIC(ctx context.Context, id, mac string, opt virt.UnplugOptions) error {
 	return d.call(ctx, "UnplugNIC", "unplug NIC from guest", id, func() error {
-		patience := time.NewTimer(opt.Patience)
-		defer patience.Stop()
-		var retry <-chan time.Time
-		if opt.Retry > 0 {
-			ticker := time.NewTicker(opt.Retry)
-			defer ticker.Stop()
-			retry = ticker.C
-		}
-		for nth := 1; ; {
-			asked, err := d.askForNIC(ctx, id, mac, nth)
-			if err != nil || asked == nil {
-				return err
-			}
-			select {
-			case <-asked: // its state changed: look again
-			case <-retry:
-				nth++
-			case <-patience.C:
-				return fmt.Errorf("%w: the guest does not let go of NIC %s", virt.ErrBusy, mac)
-			case <-ctx.Done():
-				return ended(ctx)
-			case <-d.gone:
-				return errClosed
-			}
-		}
+		return d.untilLetGo(ctx, id, "NIC "+mac, opt, func(g *guest) pluggedDevice { return g.pluggedNIC(mac) })
 	})
 }
 
-// askForNIC sends the nth request to let go of a NIC. It returns nil when the guest has it no more, and else a channel
+// pluggedDevice is one device of a guest, which may have it or not.
+type pluggedDevice struct {
+	live     bool
+	alias    string
+	busy     error  // why it cannot be unplugged now; nil when it can
+	unplug   func() // takes it from the process
+	undefine func() // takes it from the definition
+}
+
+func (g *guest) pluggedNIC(mac string) pluggedDevice {
+	live, defined := indexMAC(g.nics, mac), indexMAC(g.spec.NICs, mac)
+	return pluggedDevice{
+		live: live >= 0, alias: "net-" + strings.ToLower(mac),
+		unplug: func() { g.nics = slices.Delete(g.nics, live, live+1) },
+		undefine: func() {
+			if defined >= 0 {
+				g.undefineNIC(defined)
+			}
+		},
+	}
+}
+
+// untilLetGo asks the guest to let go of a device until it has. No lock is held while it waits.
+func (d *Driver) untilLetGo(ctx context.Context, id, what string, opt virt.UnplugOptions, find func(*guest) pluggedDevice) error {
+	patience := time.NewTimer(opt.Patience)
+	defer patience.Stop()
+	var retry <-chan time.Time
+	if opt.Retry > 0 {
+		ticker := time.NewTicker(opt.Retry)
+		defer ticker.Stop()
+		retry = ticker.C
+	}
+	for nth := 1; ; {
+		asked, err := d.askToLetGo(ctx, id, what, nth, find)
+		if err != nil || asked == nil {
+			return err
+		}
+		select {
+		case <-asked: // its state changed: look again
+		case <-retry:
+			nth++
+		case <-patience.C:
+			return fmt.Errorf("%w: the guest does not let go of %s", virt.ErrBusy, what)
+		case <-ctx.Done():
+			return ended(ctx)
+		case <-d.gone:
+			return errClosed
+		}
+	}
+}
+
+// askToLetGo sends the nth request to let go of a device. It returns nil when the guest has it no more, and else a channel
 // that is closed when the guest's state changes.
-func (d *Driver) askForNIC(ctx context.Context, id, mac string, nth int) (changed <-chan struct{}, err error) {
+func (d *Driver) askToLetGo(ctx context.Context, id, what string, nth int, find func(*guest) pluggedDevice) (changed <-chan struct{}, err error) {
 	err = d.locked(ctx, func() error {
 		g, err := d.hv.find(id)
 		if err != nil {
 			return err
 		}
-		has := indexMAC(g.nics, mac)
+		has := find(g)
 		switch {
-		case has < 0:
+		case !has.live:
 		case g.state != virt.PowerRunning:
-			return fmt.Errorf("%w: it is %v and cannot let go of NIC %s", virt.ErrInvalidState, g.state, mac)
+			return fmt.Errorf("%w: it is %v and cannot let go of %s", virt.ErrInvalidState, g.state, what)
+		case has.busy != nil:
+			return has.busy
 		case !d.hv.obeys(id, nth):
 			changed = g.changed
 			return nil
 		default:
-			g.nics = slices.Delete(g.nics, has, has+1)
-			d.hv.publishDevice(virt.EventDeviceRemoved, id, "net-"+strings.ToLower(mac))
+			has.unplug()
+			d.hv.publishDevice(virt.EventDeviceRemoved, id, has.alias)
 		}
-		if has := indexMAC(g.spec.NICs, mac); has >= 0 {
-			g.undefineNIC(has)
-		}
+		has.undefine()
 		return nil
 	})()
 	return changed, err

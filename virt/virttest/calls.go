@@ -43,7 +43,31 @@ func (e *env) everyCall(ctx context.Context, id string, fresh virt.Spec) map[str
 		errs["PlugNIC"] = p.PlugNIC(ctx, id, nicNumber(9))
 		errs["UnplugNIC"] = p.UnplugNIC(ctx, id, nicNumber(9).MAC, virt.UnplugOptions{})
 	}
+	e.everyDiskCall(ctx, id, errs)
 	return errs
+}
+
+// everyDiskCall is everyCall for what is about disks.
+func (e *env) everyDiskCall(ctx context.Context, id string, errs map[string]error) {
+	if p, ok := e.Driver.(virt.DiskPlugger); ok {
+		_, errs["Disks"] = p.Disks(ctx, id)
+		errs["PlugDisk"] = p.PlugDisk(ctx, id, e.disk(9))
+		errs["UnplugDisk"] = p.UnplugDisk(ctx, id, e.disk(9).Target, virt.UnplugOptions{})
+	}
+	if r, ok := e.Driver.(virt.DiskResizer); ok {
+		errs["ResizeDisk"] = r.ResizeDisk(ctx, id, e.disk(9).Target, diskBytes)
+	}
+	if c, ok := e.Driver.(virt.DiskCopier); ok {
+		errs["CopyDisk"] = c.CopyDisk(ctx, id, e.disk(9).Target, e.disk(8), nil)
+		errs["AbortCopy"] = c.AbortCopy(ctx, id, e.disk(9).Target)
+	}
+	if m, ok := e.Driver.(virt.DiskMeter); ok {
+		_, errs["DiskUse"] = m.DiskUse(ctx)
+	}
+	if k, ok := e.Driver.(virt.SecretKeeper); ok {
+		_, errs["Secrets"] = k.Secrets(ctx)
+		errs["PutSecret"], errs["DeleteSecret"] = k.PutSecret(ctx, e.secret()), k.DeleteSecret(ctx, missing)
+	}
 }
 
 var contextPromises = group{"Context", []promise{

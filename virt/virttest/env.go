@@ -19,6 +19,7 @@ type env struct {
 	*testing.T
 	Harness
 	watches map[string]*watch
+	dir     string // of files of disks; empty until there is one
 }
 
 // within returns a context that gives a call its time.

@@ -33,13 +33,17 @@ type Harness struct {
 	BootableSpec func(t testing.TB) virt.Spec
 
 	// The outside world. What is nil is not played.
-	CrashGuest     func(t testing.TB, id string)               // kill -9 of the process of a running guest
-	DestroyByHand  func(t testing.TB, id string)               // virsh destroy: stops a guest, keeps its definition
-	UndefineByHand func(t testing.TB, id string)               // virsh undefine
-	UnplugByHand   func(t testing.TB, id, mac string)          // virsh detach-interface --config
-	SuspendGuest   func(t testing.TB, id string)               // its own operating system goes to sleep
-	BreakLink      func(t testing.TB) (mend func())            // the driver's connection to the hypervisor
-	SetPCI         func(t testing.TB, devices ...virt.HostPCI) // PCI devices are plugged in, and others pulled out
+	CrashGuest       func(t testing.TB, id string)               // kill -9 of the process of a running guest
+	DestroyByHand    func(t testing.TB, id string)               // virsh destroy: stops a guest, keeps its definition
+	UndefineByHand   func(t testing.TB, id string)               // virsh undefine
+	UnplugByHand     func(t testing.TB, id, mac string)          // virsh detach-interface --config
+	UnplugDiskByHand func(t testing.TB, id, target string)       // virsh detach-disk --config
+	SuspendGuest     func(t testing.TB, id string)               // its own operating system goes to sleep
+	BreakLink        func(t testing.TB) (mend func())            // the driver's connection to the hypervisor
+	SetPCI           func(t testing.TB, devices ...virt.HostPCI) // PCI devices are plugged in, and others pulled out
+
+	// SlowCopies returns another driver for the same hypervisor, whose copies of disks take longer than any promise does.
+	SlowCopies func(t testing.TB) virt.Driver
 
 	// Patience is how long one call or one event may take before a promise counts as broken. Zero is
 	// 90 seconds: emulated guests on a busy machine are slow.
@@ -72,12 +76,21 @@ const (
 	machines        need = "a virt.MachineTeller"
 	metadataSetter  need = "a virt.MetadataSetter"
 	nicPlugger      need = "a virt.NICPlugger"
+	diskPlugger     need = "a virt.DiskPlugger"
+	diskResizer     need = "a virt.DiskPlugger that is a virt.DiskResizer"
+	diskCopier      need = "a virt.DiskPlugger that is a virt.DiskCopier"
+	diskMeter       need = "a virt.DiskPlugger that is a virt.DiskMeter"
+	secretKeeper    need = "a virt.SecretKeeper"
 	pciLister       need = "a virt.PCILister on a hypervisor that tells of PCI devices"
 	pciDevices      need = "PCI devices that guests can have"
 	bootable        need = "a guest with an operating system"
 	bootablePlugger need = "a virt.NICPlugger and a guest with an operating system"
 	crashingPlugger need = "a virt.NICPlugger and a way to crash guests"
 	unplugsByHand   need = "a virt.NICPlugger and a way to change definitions by hand"
+	bootableDisks   need = "a virt.DiskPlugger and a guest with an operating system"
+	crashingDisks   need = "a virt.DiskPlugger and a way to crash guests"
+	disksByHand     need = "a virt.DiskPlugger and a way to change definitions by hand"
+	slowCopies      need = "a virt.DiskCopier and a way to make copies slow"
 	crashes         need = "a way to crash guests"
 	byHand          need = "a way to destroy and undefine guests by hand"
 	suspends        need = "a way to make a guest suspend itself"
@@ -87,8 +100,16 @@ const (
 // met says whether a harness has what a promise needs.
 func (h Harness) met(n need) bool {
 	switch n {
-	case pauser, logger, machines, metadataSetter, nicPlugger, pciLister:
+	case pauser, logger, machines, metadataSetter, nicPlugger, pciLister, diskPlugger, diskResizer, diskCopier, diskMeter, secretKeeper:
 		return able(h.Driver, n)
+	case bootableDisks:
+		return h.met(diskPlugger) && h.met(bootable)
+	case crashingDisks:
+		return h.met(diskPlugger) && h.met(crashes)
+	case disksByHand:
+		return h.met(bootableDisks) && h.UnplugDiskByHand != nil
+	case slowCopies:
+		return h.met(diskCopier) && h.SlowCopies != nil
 	case bootablePlugger:
 		return h.met(nicPlugger) && h.met(bootable)
 	case crashingPlugger:
@@ -125,6 +146,8 @@ func able(d virt.Driver, n need) (ok bool) {
 		_, ok = d.(virt.MetadataSetter)
 	case nicPlugger:
 		_, ok = d.(virt.NICPlugger)
+	case diskPlugger, diskResizer, diskCopier, diskMeter, secretKeeper:
+		return ableWithDisks(d, n)
 	case pciLister:
 		var lister virt.PCILister
 		if lister, ok = d.(virt.PCILister); ok {
@@ -135,12 +158,30 @@ func able(d virt.Driver, n need) (ok bool) {
 	return ok
 }
 
+// ableWithDisks says whether a driver has an ability that is about disks.
+func ableWithDisks(d virt.Driver, n need) (ok bool) {
+	switch n {
+	case diskPlugger:
+		_, ok = d.(virt.DiskPlugger)
+	case diskResizer:
+		_, ok = d.(virt.DiskResizer)
+	case diskCopier:
+		_, ok = d.(virt.DiskCopier)
+	case diskMeter:
+		_, ok = d.(virt.DiskMeter)
+	case secretKeeper:
+		_, ok = d.(virt.SecretKeeper)
+	}
+	return ok
+}
+
 // TestDriver checks every promise of package virt on the drivers that open returns. Promises about
 // one subject are checked in parallel, as far as the -parallel flag allows.
 func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
 	var done tally
 	groups := []group{hostPromises, createPromises, remakePromises, textPromises, startPromises, stopPromises, destroyPromises,
-		guestPromises, pausePromises, consolePromises, machinePromises, eventPromises, outsidePromises, pciPromises, nicPromises, metadataPromises, contextPromises,
+		guestPromises, pausePromises, consolePromises, machinePromises, eventPromises, outsidePromises, pciPromises, nicPromises, diskPromises, resizePromises, copyPromises,
+		usePromises, secretPromises, metadataPromises, contextPromises,
 		closePromises, concurrencyPromises}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
