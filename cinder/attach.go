@@ -94,3 +94,6 @@ func owners(attachments []Attachment) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// Rested is the status that a volume's attachments give it when some other work on it is done.
+func (v Volume) Rested(attachments []Attachment) Status { return attachedStatus(attachments) }

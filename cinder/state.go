@@ -158,3 +158,20 @@ func DraftSnapshot(r SnapshotRequest, of Volume) Snapshot {
 	return Snapshot{VolumeID: of.ID, ProjectID: r.ProjectID, UserID: r.UserID, Name: r.Name, Description: r.Description, SizeGiB: of.SizeGiB,
 		Status: Creating, Metadata: maps.Clone(r.Metadata)}
 }
+
+// UnderWay says whether the service works on the volume: its status then is the journal of that.
+func (v Volume) UnderWay() bool { return slices.Contains(underWay, v.Status) }
+
+// UnderWay says whether the service works on the snapshot.
+func (s Snapshot) UnderWay() bool { return slices.Contains(underWay, s.Status) }
+
+// Pending is how many GiB of its pool a volume is about to take.
+func (v Volume) Pending() int {
+	switch {
+	case v.InTheMaking():
+		return v.SizeGiB
+	case v.Status == Extending:
+		return max(0, v.NewGiB-v.SizeGiB)
+	}
+	return 0
+}

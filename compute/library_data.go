@@ -152,7 +152,7 @@ func (l *Library) DownloadImage(ctx context.Context, id string) (io.ReadCloser, 
 
 // Release removes the bytes with this SHA-256 if nothing names them any more. Whoever stops naming
 // bytes calls it afterwards. It decides inside a transaction, so whoever begins to name bytes must
-// do so in the transaction in which it has seen them named: a new server in the one that reads its
+// do so in the transaction in which it has seen them named: a new server or volume in the one that reads its
 // image's record.
 func (l *Library) Release(ctx context.Context, sha string) error {
 	if sha == "" {
@@ -176,7 +176,7 @@ func (l *Library) release(ctx context.Context, sha string) {
 	}
 }
 
-// namedBlobs is the set of SHA-256 that an image or a server names.
+// namedBlobs is the set of SHA-256 that an image, a server or a volume in the making names.
 func namedBlobs(r Reader) (map[string]bool, error) {
 	images, err := r.Images()
 	if err != nil {
@@ -193,7 +193,11 @@ func namedBlobs(r Reader) (map[string]bool, error) {
 	for _, s := range servers {
 		names[s.Image.Checksum] = true
 	}
-	return names, nil
+	volumes, err := r.Volumes()
+	for _, v := range volumes {
+		names[v.ImageSHA256] = true
+	}
+	return names, err
 }
 
 // Sweep brings records and bytes together after a restart: uploads that were under way are given

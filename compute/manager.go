@@ -52,7 +52,7 @@ type Options struct {
 
 // Blobs keeps image bytes for as long as somebody names them. *Library is one.
 type Blobs interface {
-	// Release removes the bytes with this SHA-256 if neither an image nor a server names them.
+	// Release removes the bytes with this SHA-256 if no image, server or volume in the making names them.
 	Release(ctx context.Context, sha256 string) error
 }
 
