@@ -200,3 +200,16 @@ func (s *VolumeService) Extended(ctx context.Context, volumeID string, failure e
 	}
 	return err
 }
+
+// VolumeAttachment returns one attachment.
+func (s *VolumeService) VolumeAttachment(ctx context.Context, id string) (cinder.Attachment, error) {
+	return viewVolumes(ctx, s, func(r Reader) (cinder.Attachment, error) {
+		a, _, err := attachmentOf(r, id)
+		return a, err
+	})
+}
+
+// VolumeAttachments lists all, oldest first.
+func (s *VolumeService) VolumeAttachments(ctx context.Context) ([]cinder.Attachment, error) {
+	return viewVolumes(ctx, s, Reader.VolumeAttachments)
+}
