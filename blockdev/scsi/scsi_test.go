@@ -2,7 +2,6 @@ package scsi_test
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -107,6 +106,8 @@ func TestBlockFollowsTheName(t *testing.T) {
 }
 
 func TestBusy(t *testing.T) {
+	s, k := scsitest.New(t, iscsi)
+	k.Set("proc/swaps", "Filename Type Size Used Priority\n"+s.Node("sdk")+" partition 1 0 -2\n")
 	for _, c := range []struct {
 		name string
 		but  []string
@@ -121,23 +122,14 @@ func TestBusy(t *testing.T) {
 		{"sde", []string{"dm-3"}, `mount /mnt/data\040disk`},
 		{"sdf", nil, ""},
 		{"sdi", nil, ""}, // multipathd and udev look at it
-		{"sdk", nil, "swap "},
+		{"sdk", nil, "swap " + s.Node("sdk")},
 		{"sdz", nil, ""},
 	} {
-		s, _ := scsitest.New(t, iscsi)
-		if c.name == "sdk" { // swap is on it by its path here
-			swaps := "Filename Type Size Used Priority\n" + s.Node("sdk") + " partition 1 0 -2\n"
-			if err := os.WriteFile(s.Proc+"/swaps", []byte(swaps), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			c.who += s.Node("sdk")
-		}
 		who, busy, err := s.Busy(c.name, c.but...)
 		if err != nil || who != c.who || busy != (c.who != "") {
 			t.Errorf("%s but %v: %q, %v, %v", c.name, c.but, who, busy, err)
 		}
 	}
-	s, k := scsitest.New(t, iscsi)
 	k.Hold("sdf", true)
 	if who, busy, err := s.Busy("sdf"); err != nil || !busy || !strings.HasPrefix(who, "claim") {
 		t.Errorf("held by somebody unseen: %q, %v, %v", who, busy, err)
