@@ -54,7 +54,7 @@ func format(ctx context.Context, run command.Runner, path string, c connector.Ci
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // what is written is synchronised
 	if !overwrite {
 		if err := mustBeBlank(f, path); err != nil {
 			return err
@@ -98,8 +98,7 @@ func openExclusive(path string) (*os.File, error) {
 		err = invalid("device_path", path, "a volume must be a block device or a file")
 	}
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }

@@ -38,7 +38,7 @@ func contents(t *testing.T, path string) Contents {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	got, err := Header(f)
 	if err != nil {
 		t.Fatal(err)

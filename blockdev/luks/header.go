@@ -221,6 +221,9 @@ func readUpTo(r io.ReaderAt, at int64, n int) ([]byte, error) {
 	return buf[:got], nil
 }
 
+// Native says whether QEMU decrypts the volume itself.
+func (c Contents) Native() bool { return c.Kind == LUKS1 }
+
 // dmUUID is how the device mapper's UUID of a map begins that cryptsetup opens of such a volume.
 func (c Contents) dmUUID() string {
 	switch c.Kind {
