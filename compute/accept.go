@@ -46,7 +46,7 @@ func (m *Manager) beginWith(ctx context.Context, serverID string, kind Operation
 			return err
 		}
 		if s.Task != TaskNone {
-			if err := dropOperation(tx, serverID); err != nil {
+			if err := m.replace(tx, serverID, kind); err != nil {
 				return err
 			}
 		}
@@ -75,18 +75,29 @@ var acceptedTask = map[OperationKind]TaskState{
 
 	OpAttachInterface: TaskAttachingInterface,
 	OpDetachInterface: TaskDetachingInterface,
+
+	OpAttachVolume: TaskAttachingVolume,
+	OpDetachVolume: TaskDetachingVolume,
+	OpSwapVolume:   TaskSwappingVolume,
+	OpExtendVolume: TaskExtendingVolume,
 }
 
-// dropOperation removes the operation whose place a new one takes.
-func dropOperation(tx Writer, serverID string) error {
+// replace removes the operation whose place a new one takes.
+func (m *Manager) replace(tx Writer, serverID string, by OperationKind) error {
 	ops, err := tx.Operations()
 	if err != nil {
 		return err
 	}
 	for _, op := range ops {
-		if op.ServerID == serverID {
-			return tx.DeleteOperation(op.ID)
+		if op.ServerID != serverID {
+			continue
 		}
+		if op.Kind == OpDetachVolume && by != OpDelete {
+			if err := m.abandonDetach(tx, op); err != nil {
+				return err
+			}
+		}
+		return tx.DeleteOperation(op.ID)
 	}
 	return nil
 }

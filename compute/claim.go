@@ -17,6 +17,15 @@ func claimOf(serverID string, f Flavor, img Image) Claim {
 	return Claim{ServerID: serverID, VCPUs: f.VCPUs, MemoryMiB: f.MemoryMiB, DiskGiB: disk + f.EphemeralGiB + (f.SwapMiB+1023)/1024}
 }
 
+// claimedFlavor is the flavor as far as it takes of this host: a server that boots from a volume has no root disk here.
+func (s Server) claimedFlavor() Flavor {
+	f := s.Flavor
+	if s.BootsFromVolume() {
+		f.DiskGiB = 0
+	}
+	return f
+}
+
 // gibibytes rounds up.
 func gibibytes(bytes int64) int { return int((bytes + 1<<30 - 1) >> 30) }
 

@@ -55,7 +55,8 @@ func (m *Manager) differences(in inventory) (found []difference, err error) {
 	entries, b := m.ledger.claims(), m.ledger.balance()
 	found = append(found, compareGuests(in.guests, entries)...)
 	found = append(found, comparePlaces(b, entries)...)
-	return append(found, compareDevices(b.stock, entries, in, m.underWay())...), nil
+	found = append(found, compareDevices(b.stock, entries, in, m.underWay())...)
+	return append(found, m.compareDisks(in)...), nil
 }
 
 // addMissingClaims stores a claim for each server that was built and has none.
@@ -75,7 +76,7 @@ func addMissingClaims(tx Writer, servers []Server, claims []Claim) (added []Clai
 		if err != nil {
 			return nil, err
 		}
-		c := claimOf(s.ID, s.Flavor, Image{})
+		c := claimOf(s.ID, s.claimedFlavor(), Image{})
 		if err := tx.PutClaim(c); err != nil {
 			return nil, err
 		}

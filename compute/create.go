@@ -79,9 +79,9 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	if err != nil {
 		return s, named("flavorRef", "flavor", req.FlavorID, err)
 	}
-	img, err := tx.Image(req.ImageID)
+	img, volumes, err := m.requestDisks(tx, s, req)
 	if err != nil {
-		return s, named("imageRef", "image", req.ImageID, err)
+		return s, err
 	}
 	if req.KeyName != "" {
 		key, err := tx.Keypair(req.UserID, req.KeyName)
@@ -90,11 +90,11 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 		}
 		s.Keypair = &key
 	}
-	if err := validateSize(flavor, img); err != nil {
+	s.Flavor = flavor
+	if err := validateSize(s.claimedFlavor(), img); err != nil {
 		return s, err
 	}
-	s.Flavor = flavor
-	s.Image = imageRef(img)
+	s.Image, on.volumes = imageRef(img), volumes
 	hardware, err := hardwareOf(s)
 	if err != nil {
 		return s, refused(err)
@@ -109,6 +109,9 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	if on.ports, err = guestPorts(tx, s.ID); err != nil {
 		return s, err
 	}
+	if on.volumes, err = on.placeVolumes(s); err != nil {
+		return s, err
+	}
 	spec, err := on.check(s, m.disks.Files(s))
 	if err != nil {
 		return s, err
@@ -116,7 +119,7 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	if err := keepQueues(tx, spec); err != nil {
 		return s, err
 	}
-	asked := claimOf(s.ID, flavor, img)
+	asked := claimOf(s.ID, s.claimedFlavor(), img)
 	asked.Operation = op.ID
 	claim, err := m.ledger.take(asked, numaRequest(s))
 	if err != nil {
@@ -124,6 +127,11 @@ func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op 
 	}
 	if s, err = tx.InsertServer(s); err != nil {
 		return s, err
+	}
+	for _, d := range on.volumes {
+		if err := tx.PutBlockDevice(d); err != nil {
+			return s, alreadyHas(err)
+		}
 	}
 	return s, errors.Join(tx.PutClaim(claim), tx.PutOperation(op))
 }
@@ -144,6 +152,7 @@ func (m *Manager) createProcedure() procedure {
 	return procedure{
 		steps: []step{
 			{name: "network", task: TaskNetworking, do: doWire, undo: doUnwire},
+			{name: "volumes", task: TaskBlockDevices, do: doMakeVolumes, undo: doUnmakeVolumes},
 			{name: "files", task: TaskBlockDevices, do: doMakeFiles, undo: doRemoveFiles},
 			{name: "guest", task: TaskSpawning, do: doCreateGuest, undo: doDestroy},
 			{name: "start", task: TaskSpawning, do: doStart},

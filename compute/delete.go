@@ -27,6 +27,7 @@ func deleteProcedure() procedure {
 	return procedure{
 		steps: []step{
 			{name: "guest", task: TaskDeleting, do: doDestroy},
+			{name: "volumes", task: TaskDeleting, do: doReleaseVolumes},
 			{name: "network", task: TaskDeleting, do: doUnwire},
 			{name: "files", task: TaskDeleting, do: doRemoveFiles},
 		},

@@ -92,8 +92,10 @@ func (d *FileDisks) Make(ctx context.Context, s Server, on Attached, secret Secr
 	}
 	files := d.Files(s)
 	base := image.Base{Path: files.Base, Format: s.Image.Format}
-	if err := image.MakeOverlay(ctx, d.runner, files.Root, base, int64(s.Flavor.DiskGiB)<<30); err != nil {
-		return explainDisk(s, err)
+	if !s.BootsFromVolume() {
+		if err := image.MakeOverlay(ctx, d.runner, files.Root, base, int64(s.Flavor.DiskGiB)<<30); err != nil {
+			return explainDisk(s, err)
+		}
 	}
 	for _, b := range blanksOf(s, files, d.ephemeral) {
 		if err := image.MakeBlank(ctx, d.runner, b.path, b.size, b.format, b.label); err != nil {
@@ -196,7 +198,7 @@ func (d *FileDisks) home(serverID string) (string, error) {
 // devices are the names of the server's own disks. They do not depend on the machine; a server whose drives cannot be
 // placed never gets this far.
 func devices(s Server) (root, ephemeral, swap string) {
-	m, err := blockdev.Plan(driveRequest(s, "", "", ""))
+	m, err := blockdev.Plan(driveRequest(s, nil, "", "", ""))
 	if err != nil {
 		return "vda", "", ""
 	}

@@ -115,6 +115,9 @@ func (m *Manager) listOwners() (map[string][]string, error) {
 // createGuest makes a server's guest, its vCPUs stopped, once the store knows what of. One that is there already is
 // ended and made again of that; its firmware's variables and its TPM's state stay.
 func (w *work) createGuest(ctx context.Context) error {
+	if err := w.readyVolumes(ctx); err != nil {
+		return err
+	}
 	spec, claim, err := w.m.define(w.server)
 	if err != nil {
 		return err
@@ -169,6 +172,12 @@ func (m *Manager) orLost(err error, claim Claim) error {
 // startGuest runs a server's guest as it is, and makes it first if it is not there.
 func (w *work) startGuest(ctx context.Context) error {
 	if err := w.wire(ctx); err != nil {
+		return err
+	}
+	if err := w.readyVolumes(ctx); err != nil {
+		return err
+	}
+	if err := w.repoint(ctx); err != nil {
 		return err
 	}
 	start := func(ctx context.Context) error { return w.m.driver.Start(ctx, w.op.ServerID) }

@@ -31,16 +31,20 @@ func (m *Manager) define(s Server) (virt.Spec, Claim, error) {
 	if err != nil {
 		return virt.Spec{}, Claim{}, err
 	}
-	claim, cells := m.ledger.place(s.ID)
-	on.placed, on.devices, on.cells = claim.NUMA, guestDevices(claim.PCI), cells
+	var made virt.Spec
+	var claim Claim
 	err = m.store.View(m.base, func(tx Reader) error {
-		on.ports, err = guestPorts(tx, s.ID)
-		return err
+		if claim, err = m.fill(tx, s.ID, &on); err != nil {
+			return err
+		}
+		made, err = tx.Definition(s.ID)
+		return ignoreMissing(err)
 	})
 	if err != nil {
 		return virt.Spec{}, Claim{}, err
 	}
 	spec, err := buildSpec(s, m.disks.Files(s), on)
+	keepUnits(made, &spec)
 	return spec, claim, err
 }
 

@@ -16,6 +16,7 @@ type HardwareFacts struct {
 	Host    virt.Host
 	Storage Storage
 	Ports   []guest.Port
+	Volumes []BlockDevice
 }
 
 // Read reads the records of a server by its ID, or by its name if no other server has that.
@@ -33,6 +34,9 @@ func (f *HardwareFacts) Read(tx Reader, server string) (err error) {
 		}
 	}
 	if f.Ports, err = guestPorts(tx, f.Server.ID); err != nil {
+		return err
+	}
+	if f.Volumes, err = guestVolumes(tx, f.Server.ID); err != nil {
 		return err
 	}
 	made, err := tx.Definition(f.Server.ID)
@@ -83,10 +87,14 @@ func (c Capacity) Define(f HardwareFacts, guests GuestOptions) (virt.Spec, error
 	if err != nil {
 		return virt.Spec{}, err
 	}
-	return buildSpec(f.Server, f.Files, machine{
+	spec, err := buildSpec(f.Server, f.Files, machine{
 		host: f.Host, storage: f.Storage, guests: guests, numa: c.NUMA, cells: size.cells,
-		placed: f.Claim.NUMA, devices: guestDevices(f.Claim.PCI), ports: f.Ports,
+		placed: f.Claim.NUMA, devices: guestDevices(f.Claim.PCI), ports: f.Ports, volumes: f.Volumes,
 	})
+	if f.Made != nil {
+		keepUnits(*f.Made, &spec)
+	}
+	return spec, err
 }
 
 // ReportHardware holds what a server's guest was made of against what it would be made of now. It is pure.

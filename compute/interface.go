@@ -117,9 +117,7 @@ func (m *Manager) addPort(tx Writer, s Server, want RequestedNetwork, on machine
 	if err != nil {
 		return neutron.Port{}, err
 	}
-	claim, cells := m.ledger.place(s.ID)
-	on.placed, on.devices, on.cells = claim.NUMA, guestDevices(claim.PCI), cells
-	if on.ports, err = guestPorts(tx, s.ID); err != nil {
+	if _, err := m.fill(tx, s.ID, &on); err != nil {
 		return neutron.Port{}, err
 	}
 	spec, err := buildSpec(s, m.disks.Files(s), on)

@@ -21,6 +21,11 @@ type Options struct {
 	// Networks keeps the ports of servers, and HostNetwork makes the host ready for them; without either servers get none.
 	Networks    *NetworkService
 	HostNetwork *HostNetwork
+	// Volumes is the volume service and VolumeHost connects volumes to this host; VolumeService is what of the service belongs into the transaction of
+	// a server's operation. Without all three servers get no volumes.
+	Volumes       Volumes
+	VolumeHost    VolumeHost
+	VolumeService *VolumeService
 	// Blobs is told of image bytes that a deleted server no longer names; nil for nobody.
 	Blobs Blobs
 
@@ -108,6 +113,7 @@ type Manager struct {
 
 	accepting keylock.Map[string] // held while a command for a server is accepted
 	locks     keylock.Map[string] // held by what touches a server's guest or files
+	volumes   keylock.Map[string] // held by what connects a volume to the host, or takes it off
 	builds    chan struct{}       // has room for MaxBuilds
 	back      signal              // the hypervisor answers again
 

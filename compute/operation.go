@@ -23,6 +23,11 @@ const (
 
 	OpAttachInterface OperationKind = "attach-interface"
 	OpDetachInterface OperationKind = "detach-interface"
+
+	OpAttachVolume OperationKind = "attach-volume"
+	OpDetachVolume OperationKind = "detach-volume"
+	OpSwapVolume   OperationKind = "swap-volume"
+	OpExtendVolume OperationKind = "extend-volume"
 )
 
 // Operation is the journal's record of something under way. It is stored in the same transaction

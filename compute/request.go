@@ -19,7 +19,7 @@ type CreateRequest struct {
 	AccessIPv4  netip.Addr // see Server
 	AccessIPv6  netip.Addr
 	FlavorID    string
-	ImageID     string
+	ImageID     string // empty for a server that boots from a volume
 	KeyName     string // of UserID's keypairs; empty for none
 	UserData    []byte // decoded; at most 65535 bytes in base64, as in Nova
 	Metadata    map[string]string
@@ -27,6 +27,10 @@ type CreateRequest struct {
 	// AdminPassword reaches the guest on its config drive, and nothing else. It is in the journal
 	// until the server is built and nowhere afterwards.
 	AdminPassword string
+
+	// BlockDevices are the volumes that the server gets, existing ones and such as are made for it. It boots from the one whose BootIndex is 0, and
+	// has no image then.
+	BlockDevices []BlockDeviceRequest
 
 	// Networking and Networks say which interfaces the server gets; SecurityGroups, names or IDs, are those of the ports that are made
 	// for it, none for the project's default.

@@ -29,8 +29,8 @@ type Server struct {
 	Task  TaskState
 	Power virt.PowerState
 
-	Flavor  Flavor // as it was when the server was created
-	ImageID string
+	Flavor  Flavor   // as it was when the server was created
+	ImageID string   // empty for a server that boots from a volume
 	Image   ImageRef // what the root disk was made from; it may be gone from the image service
 
 	// Hardware are the image properties that say what a guest of the server must keep for as long as the server lives:
@@ -67,6 +67,9 @@ func (s Server) GuestName() string {
 	}
 	return fmt.Sprintf(s.GuestNames, s.Number)
 }
+
+// BootsFromVolume says that the server has no root disk of its own.
+func (s Server) BootsFromVolume() bool { return s.ImageID == "" }
 
 // ImageRef is the part of an image that a server depends on for as long as it lives.
 type ImageRef struct {

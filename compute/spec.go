@@ -3,6 +3,7 @@ package compute
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"compute-agent/blockdev"
@@ -46,12 +47,13 @@ type machine struct {
 	placed  *numa.Guest // where the server was placed; nil for anywhere
 	ports   []guest.Port
 	devices []virt.PCIDevice
+	volumes []BlockDevice // in their order; their drives' places are chosen
 }
 
 // settle decides what the guests of a new server keep; see guest.Request.Settle.
 func (m machine) settle(s Server) (map[string]string, error) {
 	r := m.request(s, Files{})
-	places, err := placesFor(s, &r)
+	places, err := m.places(s, &r)
 	if err != nil {
 		return nil, refused(err)
 	}
@@ -83,22 +85,28 @@ func hardwareOf(s Server) (hwprops.Hardware, error) { return askedOf(s).Hardware
 // buildSpec says what the hypervisor is to make of a server. It is pure.
 func buildSpec(s Server, files Files, m machine) (virt.Spec, error) {
 	r := m.request(s, files)
-	places, err := placesFor(s, &r)
+	places, err := m.places(s, &r)
 	if err != nil {
 		return virt.Spec{}, refused(err)
 	}
-	r.Drives = drivesOf(s, files, places)
+	if r.Drives, err = m.drives(s, files, places); err != nil {
+		return virt.Spec{}, err
+	}
 	spec, err := guest.Define(r)
 	return spec, refused(err)
 }
 
 // request is what a server's guest is defined by, but for its drives.
 func (m machine) request(s Server, files Files) guest.Request {
+	rootType, rootID := "image", s.ImageID
+	if i := slices.IndexFunc(m.volumes, BlockDevice.root); i >= 0 {
+		rootType, rootID = "volume", m.volumes[i].VolumeID
+	}
 	return guest.Request{
 		Server: guest.Server{
 			ID: s.ID, GuestName: s.GuestName(), Title: s.Name, Name: s.Name, Created: s.Created,
 			UserID: s.UserID, UserName: s.UserName, ProjectID: s.ProjectID, ProjectName: s.ProjectName,
-			RootType: "image", RootID: s.ImageID,
+			RootType: rootType, RootID: rootID,
 		},
 		Flavor: guestFlavor(s.Flavor), Image: guest.Image{Format: s.Image.Format, Properties: s.Image.Properties}, Settled: s.Hardware,
 		Placed: m.placed, Cells: m.cells, NUMA: m.numa, Ports: m.ports, PCI: m.devices, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
@@ -114,31 +122,54 @@ func guestFlavor(f Flavor) guest.Flavor {
 	}
 }
 
-// placesFor says where a server's drives go, by the machine that its guest is.
-func placesFor(s Server, r *guest.Request) (blockdev.Mapping, error) {
-	arch, machineType, err := r.Machine()
+// places says where a server's drives go, by the machine that its guest is.
+func (m machine) places(s Server, r *guest.Request) (blockdev.Mapping, error) {
+	wanted, err := m.wanted(s, r)
 	if err != nil {
 		return blockdev.Mapping{}, err
 	}
-	return blockdev.Plan(driveRequest(s, r.Host.VirtType, arch, machineType))
+	return blockdev.Plan(wanted)
 }
 
-// drivesOf are the server's drives with what is behind each, in the order in which they are attached.
-func drivesOf(s Server, files Files, places blockdev.Mapping) []guest.Drive {
+func (m machine) wanted(s Server, r *guest.Request) (blockdev.Request, error) {
+	arch, machineType, err := r.Machine()
+	if err != nil {
+		return blockdev.Request{}, err
+	}
+	return driveRequest(s, m.volumes, r.Host.VirtType, arch, machineType), nil
+}
+
+// placeFor says where one more volume goes, beside the drives that the server has.
+func (m machine) placeFor(s Server, d BlockDevice) (blockdev.Drive, error) {
+	r := m.request(s, Files{})
+	wanted, err := m.wanted(s, &r)
+	if err != nil {
+		return blockdev.Drive{}, refused(err)
+	}
+	place, err := blockdev.Attach(wanted, d.wanted())
+	return place, refused(err)
+}
+
+// drives are the server's with what is behind each, in the order in which they are attached.
+func (m machine) drives(s Server, files Files, places blockdev.Mapping) ([]guest.Drive, error) {
 	drives := make([]guest.Drive, len(places.Drives))
 	for i, p := range places.Drives {
 		drives[i] = guest.Drive{Role: guest.Role(p.Role), Target: p.Name, Bus: string(p.Bus), Boot: p.BootIndex}
 		if p.Type != blockdev.Disk {
 			drives[i].Kind = string(p.Type)
 		}
-		files.behind(&drives[i], p, s)
+		if p.Role != blockdev.Volume {
+			files.behind(&drives[i], p, s)
+		} else if err := m.volumes[p.Index].behind(&drives[i]); err != nil {
+			return nil, err
+		}
 	}
-	return drives
+	return drives, nil
 }
 
 // driveRequest is what a server needs drives for.
-func driveRequest(s Server, virtType, arch, machineType string) blockdev.Request {
-	r := blockdev.Request{VirtType: virtType, Arch: arch, Machine: machineType, Properties: s.properties()}
+func driveRequest(s Server, volumes []BlockDevice, virtType, arch, machineType string) blockdev.Request {
+	r := blockdev.Request{VirtType: virtType, Arch: arch, Machine: machineType, Properties: s.properties(), Volumes: wantedOf(volumes)}
 	if s.Flavor.EphemeralGiB > 0 {
 		r.Ephemerals = []blockdev.Wanted{{}}
 	}

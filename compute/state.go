@@ -42,6 +42,11 @@ const (
 	TaskUnpausing         TaskState = "unpausing"
 
 	// In Nova nothing shows of these.
-	TaskAttachingInterface TaskState = "attaching_interface"
-	TaskDetachingInterface TaskState = "detaching_interface"
+	TaskAttachingInterface  TaskState = "attaching_interface"
+	TaskDetachingInterface  TaskState = "detaching_interface"
+	TaskAttachingVolume     TaskState = "attaching_volume"
+	TaskDetachingVolume     TaskState = "detaching_volume"     // its guest has to let go of it
+	TaskDisconnectingVolume TaskState = "disconnecting_volume" // its guest has let go of it
+	TaskSwappingVolume      TaskState = "swapping_volume"
+	TaskExtendingVolume     TaskState = "extending_volume"
 )

@@ -261,7 +261,7 @@ func TestJournalNames(t *testing.T) {
 	m := &Manager{opt: Options{}.withDefaults()}
 	var b strings.Builder
 	for _, kind := range []OperationKind{OpCreate, OpDelete, OpStart, OpStop, OpRebootSoft, OpRebootHard, OpPause, OpUnpause,
-		OpAttachInterface, OpDetachInterface} {
+		OpAttachInterface, OpDetachInterface, OpAttachVolume, OpDetachVolume, OpSwapVolume, OpExtendVolume} {
 		p, known := m.procedure(kind)
 		if !known {
 			t.Fatalf("no procedure for %s", kind)

@@ -34,6 +34,10 @@ const (
 	CmdConfirmResize    Command = "confirm resize"
 	CmdAttachInterface  Command = "attach interface"
 	CmdDetachInterface  Command = "detach interface"
+	CmdAttachVolume     Command = "attach volume"
+	CmdDetachVolume     Command = "detach volume"
+	CmdSwapVolume       Command = "swap volume"
+	CmdExtendVolume     Command = "extend volume"
 )
 
 // rule says when a command is allowed and what it leads to.
@@ -53,7 +57,7 @@ type rule struct {
 // rules is the table of Nova's "Requirements for Commands". Nova's documents call the state
 // Stopped both "shutoff" and "stopped". Beyond that table and as in Nova's code: delete is allowed
 // in every VM and task state, and a hard reboot also where it is the way out: paused, suspended,
-// error, and while a soft reboot is under way or a guest does not let go of an interface.
+// error, and while a soft reboot is under way or a guest does not let go of an interface or a volume.
 var rules = []rule{
 	{command: CmdCreate, from: []VMState{Building}, target: Active},
 	{command: CmdPause, from: []VMState{Active, Stopped, Rescued}, target: Paused},
@@ -74,12 +78,16 @@ var rules = []rule{
 	{command: CmdStop, from: []VMState{Active, Stopped, Rescued}, target: Stopped},
 	{command: CmdReboot, from: []VMState{Active, Stopped, Rescued}, target: Active},
 	{command: CmdRebootHard, from: []VMState{Active, Stopped, Rescued, Paused, Suspended, Error}, target: Active,
-		over: []TaskState{TaskRebooting, TaskRebootStarted, TaskAttachingInterface, TaskDetachingInterface}, launched: true},
+		over: []TaskState{TaskRebooting, TaskRebootStarted, TaskAttachingInterface, TaskDetachingInterface, TaskDetachingVolume}, launched: true},
 	{command: CmdResize, from: []VMState{Active, Stopped}, target: Resized},
 	{command: CmdRevertResize, from: []VMState{Active, Stopped}, target: Active},
 	{command: CmdConfirmResize, from: []VMState{Active, Stopped}, target: Active},
 	{command: CmdAttachInterface, from: []VMState{Active, Paused, Stopped}},
 	{command: CmdDetachInterface, from: []VMState{Active, Paused, Stopped}},
+	{command: CmdAttachVolume, from: []VMState{Active, Paused, Stopped, Resized, SoftDeleted, Shelved}},
+	{command: CmdDetachVolume, from: []VMState{Active, Paused, Stopped, Resized, SoftDeleted, Shelved}},
+	{command: CmdSwapVolume, from: []VMState{Active, Paused, Resized}},
+	{command: CmdExtendVolume, any: true},
 }
 
 func ruleOf(cmd Command) rule {

@@ -40,6 +40,9 @@ type BlockDevice struct {
 	Image map[string]string
 	// Attached is whether the guest has, or had, it: a guest that is made again gets it too.
 	Attached bool
+	// Replaces is the name that a swap gives the volume when all is copied, which then leaves it to the one that is copied. The guest has no
+	// volume whose Name is empty.
+	Replaces string
 }
 
 // VolumeSource is what a new volume is made of. At most one is named; none is a blank volume.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"compute-agent/virt"
@@ -57,6 +58,14 @@ func (m *Manager) procedure(kind OperationKind) (procedure, bool) {
 		return m.attachInterfaceProcedure(), true
 	case OpDetachInterface:
 		return m.detachInterfaceProcedure(), true
+	case OpAttachVolume:
+		return m.attachVolumeProcedure(), true
+	case OpDetachVolume:
+		return m.detachVolumeProcedure(), true
+	case OpSwapVolume:
+		return m.swapVolumeProcedure(), true
+	case OpExtendVolume:
+		return m.extendVolumeProcedure(), true
 	default:
 		return procedure{}, false
 	}
@@ -74,7 +83,9 @@ type work struct {
 	server Server // as it was last stored
 	log    *slog.Logger
 	began  time.Time
-	wired  bool // the host is ready for the server's ports
+	wired  bool       // the host is ready for the server's ports
+	ready  bool       // its guest's volumes are on the host
+	saving sync.Mutex // of what is done side by side, one stores
 }
 
 func newWork(m *Manager, op Operation) *work {
@@ -168,9 +179,9 @@ func (w *work) try(ctx, patience context.Context, s step) error {
 	}
 }
 
-// transient says whether trying again may help: the hypervisor does not answer, or not yet.
+// transient says whether trying again may help: the hypervisor or the volume service does not answer, or not yet.
 func transient(err error) bool {
-	return errors.Is(err, virt.ErrUnavailable) || errors.Is(err, virt.ErrBusy)
+	return errors.Is(err, virt.ErrUnavailable) || errors.Is(err, virt.ErrBusy) || errors.Is(err, errVolumesDown)
 }
 
 // waitError is what ended a wait for another attempt: the operation's own end, or, when only its
@@ -219,6 +230,8 @@ func (w *work) save(ctx context.Context, change func(*Server), finally func(Writ
 }
 
 func (w *work) trySave(ctx context.Context, change func(*Server), finally func(Writer) error) error {
+	w.saving.Lock()
+	defer w.saving.Unlock()
 	var stored Server
 	err := w.m.store.Update(ctx, func(tx Writer) error {
 		s, err := tx.Server(w.op.ServerID)

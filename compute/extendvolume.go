@@ -1,0 +1,124 @@
+package compute
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"compute-agent/virt"
+)
+
+// ExtendAttached has a server's guest see that a volume has grown, which is done at its storage. It returns as soon as the request is stored; how it ends
+// the volume service is told (Volumes.Extended). ErrNotFound when the server has not got the volume.
+func (m *Manager) ExtendAttached(ctx context.Context, serverID, volumeID string) error {
+	_, err := m.inTurn(ctx, serverID, OpExtendVolume, func(tx Writer, s Server) (json.RawMessage, error) {
+		d, err := deviceWith(tx, serverID, volumeID)
+		if err != nil {
+			return nil, err
+		}
+		if err := admit(CmdExtendVolume, s); err != nil {
+			return nil, err
+		}
+		args := volumeArgs{DeviceID: d.ID, VolumeID: volumeID}
+		v, err := tx.Volume(volumeID)
+		if ignoreMissing(err) != nil {
+			return nil, err
+		}
+		args.GiB = max(v.SizeGiB, v.NewGiB)
+		return json.Marshal(args)
+	})
+	return err
+}
+
+func (m *Manager) extendVolumeProcedure() procedure {
+	return procedure{
+		steps: []step{{name: "extend", task: TaskExtendingVolume, do: doExtendVolume, undo: doNotExtended}},
+		keeps: true, patience: m.opt.OperationTimeout,
+	}
+}
+
+// doExtendVolume has the host see the new size, and then the guest. A volume that was taken away meanwhile has its size with the next one who gets it.
+func doExtendVolume(ctx context.Context, w *work) error {
+	args, err := w.volumeArgs()
+	if err != nil {
+		return err
+	}
+	d, err := w.device(ctx)
+	if err == nil && d.onHost() {
+		err = w.extend(ctx, d, args.GiB)
+	}
+	if ignoreMissing(err) != nil {
+		return err
+	}
+	return volumesCall(w.m.opt.Volumes.Extended(ctx, args.VolumeID, nil))
+}
+
+func (w *work) extend(ctx context.Context, d BlockDevice, gib int) error {
+	r, err := w.m.volumeRequest(ctx, d)
+	if err != nil {
+		return err
+	}
+	grown, err := w.m.opt.VolumeHost.Extend(ctx, r)
+	if err != nil {
+		return volumeFailure(d.VolumeID, err)
+	}
+	bytes := grown.Bytes
+	if bytes == 0 { // a drive that only the hypervisor sees
+		bytes = int64(gib) << 30
+	}
+	if err := w.resizeDisk(ctx, d, bytes/512*512); err != nil {
+		return err
+	}
+	d.Device, d.SizeGiB = grown, max(d.SizeGiB, gib)
+	return w.putDevice(ctx, d, nil)
+}
+
+// resizeDisk has the guest see a volume's size. One that does not run sees it when it does.
+func (w *work) resizeDisk(ctx context.Context, d BlockDevice, bytes int64) error {
+	resizer, can := w.m.driver.(virt.DiskResizer)
+	if !can {
+		return &Failure{Kind: ErrInvalid, Reason: "the hypervisor cannot resize guests' disks"}
+	}
+	if d.hypervisorDeciphers() {
+		header, err := w.cipherHeader(d)
+		if err != nil || header < 0 {
+			return err
+		}
+		bytes -= header
+	}
+	err := w.m.driverCall(func(ctx context.Context) error { return resizer.ResizeDisk(ctx, w.op.ServerID, d.Name, uint64(bytes)) })
+	return ignoreNotFound(err)
+}
+
+// cipherHeader is how many bytes of an encrypted volume its guest does not see: by the size that the volume had before it grew, and the size
+// that the guest sees. Negative when there is no guest to tell, or it sees the new size already.
+func (w *work) cipherHeader(d BlockDevice) (header int64, err error) {
+	plugger, err := w.m.diskPlugger()
+	if err != nil {
+		return 0, err
+	}
+	header = -1
+	err = w.m.driverCall(func(ctx context.Context) error {
+		list, err := plugger.Disks(ctx, w.op.ServerID)
+		for _, p := range list {
+			if p.Target == d.Name && p.Live && p.Bytes > 0 {
+				header = d.Device.Bytes - int64(p.Bytes)
+			}
+		}
+		return err
+	})
+	return header, ignoreNotFound(err)
+}
+
+// doNotExtended tells the service that the guest does not see the volume's new size.
+func doNotExtended(ctx context.Context, w *work) error {
+	args, err := w.volumeArgs()
+	if err != nil {
+		return err
+	}
+	err = w.m.opt.Volumes.Extended(ctx, args.VolumeID, errors.New(w.op.Cause))
+	if isGone(err) {
+		return nil
+	}
+	return err
+}
