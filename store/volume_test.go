@@ -52,7 +52,7 @@ func fullBlockDevice(id, server, volume string) compute.BlockDevice {
 		Device: connector.Device{Path: "/dev/dm-1", Network: &connector.Network{Protocol: "iscsi", Name: "iqn.2026-11.org.example:x/1",
 			Hosts: []connector.Address{{Host: "::1", Port: 3260}}, User: "u", Usage: "iscsi", Secret: "uuid", Initiator: "iqn.2026-11.org.example:me"},
 			Format: "raw", Identity: "naa.6001405", Bytes: 2 << 30, Map: "mpatha", Paths: []string{"/dev/sda"}, Crypt: "crypt-v", Below: "/dev/dm-0"},
-		Encryption: fullEncryption(), Image: map[string]string{"hw_disk_bus": "scsi"}, Attached: true}
+		Encryption: fullEncryption(), Image: map[string]string{"hw_disk_bus": "scsi"}, Attached: true, Replaces: "vdc"}
 }
 
 // putVolumes writes one of each record of the volume service; the server a must be there.
