@@ -22,7 +22,6 @@ func StartNBD(t testing.TB, file, export string) *net.TCPAddr {
 	defer func() { _ = socket.Close() }()
 	// The server takes over a socket that listens (sd_listen_fds(3)), so nobody waits for it.
 	cmd := exec.Command("/bin/sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec qemu-nbd --persistent --shared=0 --format=raw --export-name="$1" -- "$0"`, file, export)
-	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{socket}
 	start(t, cmd)
 	return l.Addr().(*net.TCPAddr)
