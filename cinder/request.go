@@ -44,6 +44,7 @@ type Pool struct {
 	Multiattach       bool
 	// Copies says whether it can make snapshots, and volumes of snapshots and of volumes; LiveCopies, also of one that a server writes to.
 	Copies, LiveCopies bool
+	LiveExtend         bool     // whether volumes can grow while a server has them
 	Encryption         []string // the providers that it can make encrypted volumes of
 	Up                 bool
 	Problem            string // why it is not up

@@ -65,6 +65,8 @@ func (p Pool) CheckRoom(v Volume, more int) error {
 	switch {
 	case !p.Up:
 		return Refuse("NoValidBackend", Conflict, "", "", "volume %s: backend %s is down: %s", v.ID, p.Backend, p.Problem)
+	case v.Status == InUse && !p.LiveExtend:
+		return invalidVolume(v.ID, "backend %s (%s) cannot extend a volume that a server has; detach it first", p.Backend, p.Kind)
 	case float64(more) > p.FreeGiB:
 		return Refuse("NoValidBackend", Conflict, "", "", "volume %s needs %d GiB more, and backend %s has %.4g GiB", v.ID, more, p.Backend, max(0, p.FreeGiB))
 	}
