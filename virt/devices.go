@@ -285,6 +285,11 @@ func (d Disk) Secrets() (uuids []string) {
 // Removable says whether the drive takes media, and so is not the guest's own storage.
 func (d Disk) Removable() bool { return d.Kind == "cdrom" || d.Kind == "floppy" }
 
+// Pluggable says whether a machine takes such a drive while it runs: one without media, on a bus that is made for it.
+func (d Disk) Pluggable() bool {
+	return !d.Removable() && (d.Bus == "virtio" || d.Bus == "scsi" || d.Bus == "usb")
+}
+
 // ConsoleLog is the file that has what the guest wrote to its first serial port; empty for none.
 func (s Spec) ConsoleLog() string {
 	if len(s.Serial) == 0 {

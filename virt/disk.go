@@ -11,7 +11,7 @@ type DiskPlugger interface {
 	// PlugDisk gives the guest one more disk, with the Target that it names. A paused or just created guest finds it when it runs. ErrInvalid when
 	// the disk contradicts itself (see Disk.Validate) or its file, its device or a secret that it names is not there; ErrNotFound without the guest;
 	// ErrExists when it has a disk of this Target, live and in its definition, which stays as it is; ErrUnsupported when this hypervisor cannot do
-	// what the disk asks, as with drives that take media; ErrNoCapacity when the guest's machine has no free place; ErrBusy when somebody else has the
+	// what the disk asks, or plug in such a drive (see Disk.Pluggable); ErrNoCapacity when the guest's machine has no free place; ErrBusy when somebody else has the
 	// source locked, or the guest has it as another disk. What a storage server says that refuses a login, or does not answer, is of no kind. After
 	// these the guest has of the disk what it had before. Of concurrent calls for one Target exactly one succeeds.
 	PlugDisk(ctx context.Context, id string, disk Disk) error
@@ -20,8 +20,7 @@ type DiskPlugger interface {
 	// errors. A disk that is being copied is ErrBusy. When it returns nil the hypervisor has closed the disk's source, and flushed what the guest wrote.
 	UnplugDisk(ctx context.Context, id, target string, opt UnplugOptions) error
 
-	// Disks returns the guest's disks: those that it runs with in the order in which it got them, and then those of its definition
-	// alone. ErrNotFound without the guest.
+	// Disks returns the guest's disks: those that it runs with, and then those of its definition alone. ErrNotFound without the guest.
 	Disks(ctx context.Context, id string) ([]PluggedDisk, error)
 }
 
@@ -46,8 +45,8 @@ type DiskResizer interface {
 // DiskCopier is the ability to move a running guest's disk to another source while it is in use (Nova: swap volume).
 type DiskCopier interface {
 	// CopyDisk copies the disk's contents to another source, which is at least as large, and then has the guest use that, live and in its
-	// definition; what the disk is beside its Source, Format, Key and Serial stays, and so does the size that the guest sees (see ResizeDisk).
-	// A Serial that is new is seen when the guest is started again.
+	// definition; what the disk is beside its Source, Format, Key and Serial stays. A Serial that is new, and what of the source is more than
+	// there was, is seen when the guest is started again; until then ResizeDisk may be ErrUnsupported.
 	// progress, which may be nil, is told of bytes that are copied and that there are; it must not block. When ctx ends, or the copy fails, the
 	// guest goes on with what it had, and the copy is nobody's. Other calls for the guest are not held up meanwhile; one that ends the guest
 	// fails the copy. ErrInvalid when the disk would contradict itself, or the source is not there or too small; ErrInvalidState when the guest

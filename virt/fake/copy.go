@@ -10,6 +10,7 @@ import (
 // diskCopy is a disk's copy under way. It outlives the driver that began it, as one in QEMU does.
 type diskCopy struct {
 	to    virt.Disk
+	size  diskSize // of what it is copied to
 	total uint64
 	by    *Driver // whose it is; nil for nobody's
 }
@@ -107,7 +108,7 @@ func (d *Driver) beginCopy(id, target string, to virt.Disk, size diskSize) (*dis
 	if err := d.hv.openDisk(id, changed); err != nil {
 		return nil, err
 	}
-	job = &diskCopy{to: changed, total: g.sizes[target].capacity, by: d}
+	job = &diskCopy{to: changed, size: size, total: g.sizes[target].capacity, by: d}
 	g.copies[target] = job
 	return job, nil
 }
@@ -171,6 +172,9 @@ func (d *Driver) endCopy(ctx context.Context, id, target string, job *diskCopy) 
 		}
 		delete(g.copies, target)
 		g.useSource(target, job.to)
+		if job.size.capacity > g.sizes[target].capacity {
+			g.later[target] = job.size
+		}
 		return nil
 	})()
 }

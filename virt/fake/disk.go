@@ -37,10 +37,8 @@ func (h *Hypervisor) plugDisk(g *guest, disk virt.Disk, size diskSize) error {
 	switch {
 	case !wantsDefined && !wantsLive:
 		return fmt.Errorf("%w: disk %s", virt.ErrExists, disk.Target)
-	case disk.Removable():
-		return fmt.Errorf("%w: a drive of kind %s cannot be plugged in", virt.ErrUnsupported, disk.Kind)
-	case !slices.Contains([]string{"virtio", "scsi", "usb"}, disk.Bus):
-		return fmt.Errorf("%w: a disk on bus %s cannot be plugged in", virt.ErrUnsupported, disk.Bus)
+	case !disk.Pluggable():
+		return fmt.Errorf("%w: a drive of kind %q on bus %s cannot be plugged in", virt.ErrUnsupported, disk.Kind, disk.Bus)
 	case g.hasSource(disk):
 		return fmt.Errorf("%w: disk %s: the guest has its source as another disk", virt.ErrBusy, disk.Target)
 	}
@@ -136,6 +134,8 @@ func (d *Driver) ResizeDisk(ctx context.Context, id, target string, bytes uint64
 			return err
 		case bytes%512 != 0:
 			return fmt.Errorf("%w: disk %s: %d bytes are not sectors of 512", virt.ErrInvalid, target, bytes)
+		case g.later[target] != diskSize{}:
+			return fmt.Errorf("%w: disk %s was copied to a larger source, which the guest sees when it is started again", virt.ErrUnsupported, target)
 		case g.alive() && bytes < size.capacity:
 			return fmt.Errorf("%w: disk %s would shrink from %d to %d bytes", virt.ErrInvalid, target, size.capacity, bytes)
 		}

@@ -209,7 +209,7 @@ func (d *Driver) create(spec virt.Spec, sizes map[string]diskSize) error {
 		return err
 	}
 	machine := virt.Host{Machines: d.host.machineTypes()}.CanonicalMachine(spec.Arch, spec.Machine)
-	g := &guest{spec: spec.Clone(), machine: machine, sizes: sizes, copies: map[string]*diskCopy{}, changed: make(chan struct{})}
+	g := &guest{spec: spec.Clone(), machine: machine, sizes: sizes, copies: map[string]*diskCopy{}, later: map[string]diskSize{}, changed: make(chan struct{})}
 	if err := g.print(""); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"hash/fnv"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ type guest struct {
 	disks   []virt.Disk          // those that its process has
 	sizes   map[string]diskSize  // of all its disks, by target
 	copies  map[string]*diskCopy // under way, by target
+	later   map[string]diskSize  // of disks that have a larger source, from the next start on; by target
 	state   virt.PowerState
 	reason  string
 	// transient: the definition was removed while it ran; it is gone when it stops.
@@ -72,6 +74,8 @@ func (g *guest) enter(state virt.PowerState, reason string, now time.Time) {
 	if !g.alive() {
 		g.nics, g.disks = nil, nil
 		clear(g.copies)
+		maps.Copy(g.sizes, g.later)
+		clear(g.later)
 	}
 	if state == virt.PowerRunning {
 		g.since, g.booted = now, true

@@ -1,5 +1,4 @@
-// Package libvirt runs guests with libvirt and QEMU. It implements the contract of package virt, and of
-// its abilities Pauser, ConsoleLogger, MachineTeller and PCILister.
+// Package libvirt runs guests with libvirt and QEMU. It implements the contract of package virt, with all of its abilities.
 //
 // Render makes the domain XML and is pure. Everything else goes through one connection, which session.go
 // opens, reconnect.go keeps, and call.go bounds: libvirt's calls know no context, so each runs in a
@@ -34,12 +33,14 @@ type Options struct {
 	// KeepAliveMisses probes is given up. Default: 5 s and 3.
 	KeepAlive       time.Duration
 	KeepAliveMisses int
-	// CallTimeout bounds every method, whatever its context says; for Stop, Grace is added. Default:
-	// 2 minutes.
+	// CallTimeout bounds every method, whatever its context says; for Stop, Grace is added, and
+	// CopyDisk has no other bound than its context. Default: 2 minutes.
 	CallTimeout time.Duration
 	// ReconnectWait is how long a call made while the connection is lost waits for it to come back.
 	// Default: 5 s.
 	ReconnectWait time.Duration
+	// CopyBytes is how much of a disk is copied per second at most, each copy by itself. Default: no limit.
+	CopyBytes uint64
 }
 
 func (o Options) withDefaults() Options {
@@ -67,8 +68,11 @@ type Driver struct {
 	opt   Options
 	log   *slog.Logger
 	hub   *fanout.Hub[virt.Event]
+	jobs  *fanout.Hub[diskJob]
 	calls callList
 	turns turns
+
+	copies copySet
 
 	statsPatience time.Duration
 
@@ -93,6 +97,11 @@ var (
 	_ virt.PCILister      = (*Driver)(nil)
 	_ virt.NICPlugger     = (*Driver)(nil)
 	_ virt.MetadataSetter = (*Driver)(nil)
+	_ virt.DiskPlugger    = (*Driver)(nil)
+	_ virt.DiskResizer    = (*Driver)(nil)
+	_ virt.DiskCopier     = (*Driver)(nil)
+	_ virt.DiskMeter      = (*Driver)(nil)
+	_ virt.SecretKeeper   = (*Driver)(nil)
 )
 
 // maxBacklog is how many events a reader may fall behind.
@@ -110,6 +119,7 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 		hub: fanout.New(maxBacklog, func() virt.Event {
 			return virt.Event{Kind: virt.EventConnectionBack, Reason: "reader too slow", Time: time.Now()}
 		}),
+		jobs: fanout.New(maxBacklog, func() diskJob { return diskJob{} }),
 		kept: make(chan struct{}), changed: make(chan struct{}), since: time.Now(),
 	}
 	d.closing, d.close = context.WithCancel(context.Background())
@@ -131,6 +141,7 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 func (d *Driver) Close() error {
 	d.close()
 	d.hub.Close() // wakes the calls that wait for events
+	d.jobs.Close()
 	<-d.kept
 	return nil
 }

@@ -20,6 +20,7 @@ var kinds = map[lv.ErrorNumber]error{
 	lv.ERR_XML_DETAIL:         virt.ErrInvalid,
 	lv.ERR_XML_INVALID_SCHEMA: virt.ErrInvalid,
 	lv.ERR_INVALID_ARG:        virt.ErrInvalid,
+	lv.ERR_NO_SECRET:          virt.ErrInvalid, // one that a disk names
 
 	lv.ERR_CONFIG_UNSUPPORTED:    virt.ErrUnsupported,
 	lv.ERR_NO_SUPPORT:            virt.ErrUnsupported,
@@ -56,7 +57,13 @@ var phrases = []struct {
 	{"is in use by driver QEMU, domain", virt.ErrNoCapacity}, // a PCI device
 	{"Device or resource busy", virt.ErrBusy},
 	{"Is another process using the image", virt.ErrBusy},
+	{`Failed to get "write" lock`, virt.ErrBusy},
+	{`Failed to get shared "write" lock`, virt.ErrBusy},
+	{"in active block job", virt.ErrBusy},
 	{"No more available PCI slots", virt.ErrNoCapacity},
+	{"No free USB ports", virt.ErrNoCapacity},
+	{"Cannot resize fixed-size raw disks", virt.ErrUnsupported}, // copied to a larger source
+	{"Cannot grow", virt.ErrInvalid},                            // a disk whose source has not got that size
 	{"is not a valid device model name", virt.ErrUnsupported},
 	{"Unknown CPU model", virt.ErrUnsupported},
 	{"Unable to find any firmware to satisfy", virt.ErrUnsupported},

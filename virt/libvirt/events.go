@@ -64,6 +64,24 @@ func (s *session) registerDeviceEvents(publish func(virt.Event)) error {
 	return err
 }
 
+// diskJob is a job on a guest's disk of which something is new; the zero value says that some may have been missed.
+type diskJob struct{ id, target string }
+
+// registerJobs asks for word of jobs on disks.
+func (s *session) registerJobs(publish func(diskJob)) error {
+	id, err := s.conn.DomainEventBlockJob2Register(nil, func(_ *lv.Connect, dom *lv.Domain, e *lv.DomainEventBlockJob) {
+		publish(diskJob{uuidOf(dom), e.Disk})
+	})
+	switch {
+	case isUnsupported(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	s.callbacks = append(s.callbacks, id)
+	return nil
+}
+
 // registerNodeEvents asks for word of PCI devices that come and go. The host's other devices are many, and come
 // and go with guests.
 func (s *session) registerNodeEvents(publish func(virt.Event)) error {

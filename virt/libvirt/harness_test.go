@@ -172,6 +172,14 @@ func TestContract(t *testing.T) {
 			UnplugByHand: func(t testing.TB, id, mac string) {
 				run(t, "virsh", "-c", testURI(), "detach-interface", id, "ethernet", "--mac", mac, "--config")
 			},
+			UnplugDiskByHand: func(t testing.TB, id, target string) {
+				run(t, "virsh", "-c", testURI(), "detach-disk", id, target, "--config")
+			},
+			SlowCopies: func(t testing.TB) virt.Driver {
+				slow := opt
+				slow.CopyBytes = 64 << 10
+				return newDriver(t, slow)
+			},
 			SuspendGuest: suspendGuest,
 			BreakLink:    link.cut,
 		}

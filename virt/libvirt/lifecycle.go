@@ -14,8 +14,12 @@ import (
 // because the guest does not answer ends when the guest does.
 const overtake = time.Second
 
-// eventPatience is how long a method waits for the event of what it did.
-const eventPatience = 2 * time.Second
+// eventPatience is how long a method waits for the event of what it did. That a guest has let go of a device is said when the
+// hypervisor has closed what was behind it, which for a disk may take as long as its storage takes to flush.
+const (
+	eventPatience   = 2 * time.Second
+	removedPatience = time.Minute
+)
 
 // noEvent is what a change that changed nothing sends.
 const noEvent virt.EventKind = 0
@@ -47,7 +51,11 @@ func (c *call) withEvent(ctx context.Context, id string, f func(context.Context,
 
 // awaitEvent waits for the event, but not when the connection on which it would come is lost.
 func (c *call) awaitEvent(events <-chan virt.Event, id string, kind virt.EventKind) {
-	late := time.NewTimer(eventPatience)
+	patience := eventPatience
+	if kind == virt.EventDeviceRemoved {
+		patience = removedPatience
+	}
+	late := time.NewTimer(patience)
 	defer late.Stop()
 	for {
 		select {
@@ -55,7 +63,7 @@ func (c *call) awaitEvent(events <-chan virt.Event, id string, kind virt.EventKi
 			switch {
 			case !open, e.Kind == virt.EventConnectionLost, e.Kind == virt.EventConnectionBack:
 				return
-			case e.ID == id && (e.Kind == kind || kind == virt.EventStopped && e.Kind == virt.EventCrashed):
+			case e.ID == id && (e.Kind == kind || ends(e.Kind) && kind != virt.EventUndefined):
 				return
 			}
 		case <-late.C:
@@ -64,6 +72,9 @@ func (c *call) awaitEvent(events <-chan virt.Event, id string, kind virt.EventKi
 		}
 	}
 }
+
+// ends says whether a guest that sent an event runs no more: what else was to come from it does not.
+func ends(kind virt.EventKind) bool { return kind == virt.EventStopped || kind == virt.EventCrashed }
 
 // change runs f, which makes one change to the domain, in the guest's turn.
 func (d *Driver) change(ctx context.Context, op, id string, f func(*lv.Domain) (virt.EventKind, error)) error {

@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -87,7 +88,7 @@ func (s *session) prepare(d *Driver) error {
 		return err
 	}
 	s.closeNotify = err == nil
-	return s.registerEvents(d.hub.Publish)
+	return errors.Join(s.registerEvents(d.hub.Publish), s.registerJobs(d.jobs.Publish))
 }
 
 func closeReason(r lv.ConnectCloseReason) string {

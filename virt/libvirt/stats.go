@@ -24,20 +24,15 @@ const (
 
 // Guests implements virt.Driver.
 func (d *Driver) Guests(ctx context.Context) ([]virt.Guest, error) {
-	return d.readStats(ctx, "list guests", "", func(conn *lv.Connect) ([]lv.DomainStats, error) {
+	return readStats(ctx, d, "list guests", "", guestsOf, func(conn *lv.Connect) ([]lv.DomainStats, error) {
 		return conn.GetAllDomainStats(nil, guestStats, statsFlags)
 	})
 }
 
 // Guest implements virt.Driver.
 func (d *Driver) Guest(ctx context.Context, id string) (virt.Guest, error) {
-	guests, err := d.readStats(ctx, "look at guest", id, func(conn *lv.Connect) ([]lv.DomainStats, error) {
-		dom, err := lookup(conn, id)
-		if err != nil {
-			return nil, err
-		}
-		defer free(dom)
-		return conn.GetAllDomainStats([]*lv.Domain{dom}, guestStats, statsFlags)
+	guests, err := readStats(ctx, d, "look at guest", id, guestsOf, func(conn *lv.Connect) ([]lv.DomainStats, error) {
+		return statsOf(conn, id, guestStats, statsFlags)
 	})
 	if err != nil {
 		return virt.Guest{}, err
@@ -48,31 +43,47 @@ func (d *Driver) Guest(ctx context.Context, id string) (virt.Guest, error) {
 	return guests[0], nil
 }
 
-// readStats runs read, and once more when it takes too long.
-func (d *Driver) readStats(ctx context.Context, op, id string, read func(*lv.Connect) ([]lv.DomainStats, error)) ([]virt.Guest, error) {
-	guests, err := d.tryStats(ctx, op, id, d.statsPatience, read)
-	if err == nil || ctx.Err() != nil || !isTimeout(err) {
-		return guests, err
-	}
-	return d.tryStats(ctx, op, id, d.opt.CallTimeout, read)
+// DiskUse implements virt.DiskMeter.
+func (d *Driver) DiskUse(ctx context.Context) ([]virt.DiskUse, error) {
+	return readStats(ctx, d, "list use of disks", "", useOf, func(conn *lv.Connect) ([]lv.DomainStats, error) {
+		return conn.GetAllDomainStats(nil, lv.DOMAIN_STATS_BLOCK, statsFlags|lv.CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE)
+	})
 }
 
-func (d *Driver) tryStats(ctx context.Context, op, id string, limit time.Duration, read func(*lv.Connect) ([]lv.DomainStats, error)) ([]virt.Guest, error) {
-	result := make(chan []virt.Guest, 1)
-	err := d.run(ctx, op, id, limit, func(ctx context.Context, c *call) error {
-		return c.rpc(ctx, func(conn *lv.Connect) error {
-			stats, err := read(conn)
-			if err != nil {
-				return err
-			}
-			result <- guestsOf(stats)
-			return nil
-		})
-	})
+// statsOf asks for the statistics of one guest.
+func statsOf(conn *lv.Connect, id string, what lv.DomainStatsTypes, flags lv.ConnectGetAllDomainStatsFlags) ([]lv.DomainStats, error) {
+	dom, err := lookup(conn, id)
 	if err != nil {
 		return nil, err
 	}
-	return <-result, nil
+	defer free(dom)
+	return conn.GetAllDomainStats([]*lv.Domain{dom}, what, flags)
+}
+
+// readStats runs read, and once more when it takes too long, and returns what translate makes of the statistics.
+func readStats[T any](ctx context.Context, d *Driver, op, id string, translate func([]lv.DomainStats) []T, read func(*lv.Connect) ([]lv.DomainStats, error)) ([]T, error) {
+	try := func(limit time.Duration) ([]T, error) {
+		result := make(chan []T, 1)
+		err := d.run(ctx, op, id, limit, func(ctx context.Context, c *call) error {
+			return c.rpc(ctx, func(conn *lv.Connect) error {
+				stats, err := read(conn)
+				if err != nil {
+					return err
+				}
+				result <- translate(stats)
+				return nil
+			})
+		})
+		if err != nil {
+			return nil, err
+		}
+		return <-result, nil
+	}
+	list, err := try(d.statsPatience)
+	if err == nil || ctx.Err() != nil || !isTimeout(err) {
+		return list, err
+	}
+	return try(d.opt.CallTimeout)
 }
 
 // guestsOf translates the statistics and frees the domains that came with them.
@@ -87,6 +98,23 @@ func guestsOf(stats []lv.DomainStats) []virt.Guest {
 		guests = append(guests, g)
 	}
 	return guests
+}
+
+// useOf translates the statistics of disks and frees the domains that came with them. Of a guest that did not answer there
+// are no counters.
+func useOf(stats []lv.DomainStats) (list []virt.DiskUse) {
+	for i := range stats {
+		id := uuidOf(stats[i].Domain)
+		for _, b := range stats[i].Block {
+			if b.RdReqsSet {
+				list = append(list, virt.DiskUse{
+					ID: id, Target: b.Name, ReadBytes: b.RdBytes, WrittenBytes: b.WrBytes, Reads: b.RdReqs, Writes: b.WrReqs, Flushes: b.FlReqs,
+				})
+			}
+		}
+		free(stats[i].Domain)
+	}
+	return list
 }
 
 // guestOf translates what libvirt knows of one guest. What it did not say is zero.

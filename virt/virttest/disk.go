@@ -18,11 +18,11 @@ var diskPromises = group{"Disks", []promise{
 	{"PlugDisk gives a paused or just created guest the disk", plugDiskPaused, diskPlugger},
 	{"PlugDisk gives a stopped guest the disk in its definition only, and it starts with it", plugDiskStopped, diskPlugger},
 	{"a disk that was plugged in stays over a stop and a start", plugDiskStays, diskPlugger},
-	{"a disk that is plugged in is the last", plugDiskLast, diskPlugger},
+	{"PlugDisk gives a guest several disks", plugDiskSeveral, diskPlugger},
 	{"PlugDisk: ErrInvalid when the disk contradicts itself", plugDiskInvalid, diskPlugger},
 	{"PlugDisk: ErrInvalid when its file, its device or its secret is not there", plugDiskMissing, diskPlugger},
 	{"PlugDisk: ErrExists when the guest has a disk of this Target, which stays as it is", plugDiskExists, diskPlugger},
-	{"PlugDisk: ErrUnsupported of drives that take media", plugDiskRemovable, diskPlugger},
+	{"PlugDisk: ErrUnsupported of a drive that cannot be plugged in", plugDiskRemovable, diskPlugger},
 	{"PlugDisk: ErrBusy when another guest has the source locked", plugDiskLocked, diskPlugger},
 	{"PlugDisk: ErrBusy when the guest has the source as another disk", plugDiskTwice, diskPlugger},
 	{"PlugDisk makes half a disk whole", plugDiskHalf, disksByHand},
@@ -147,7 +147,7 @@ func plugDiskStays(e *env) {
 	e.hasDisks(s.ID, "vdb live+defined")
 }
 
-func plugDiskLast(e *env) {
+func plugDiskSeveral(e *env) {
 	s := e.create(e.withDisk(e.spec()))
 	e.plugDisk(s.ID, 2)
 	e.plugDisk(s.ID, 3)
@@ -212,6 +212,7 @@ func plugDiskRemovable(e *env) {
 	e.refuses(e.running().ID, virt.ErrUnsupported,
 		func(d *virt.Disk) { d.Kind, d.Bus, d.Target = "cdrom", "scsi", "sdb" },
 		func(d *virt.Disk) { d.Kind, d.Bus, d.Target = "floppy", "fdc", "fdb" },
+		func(d *virt.Disk) { d.Bus, d.Target = "sata", "sdb" },
 	)
 }
 
