@@ -1,6 +1,6 @@
-// Package api is the front door of a standalone agent: the identity, image, compute and network APIs of
-// OpenStack, as far as the agent has what they speak of, on one listener under the paths
-// /identity, /image, /compute and /network. The openstack command, openstacksdk, gophercloud and Terraform
+// Package api is the front door of a standalone agent: the identity, image, compute, network and block
+// storage APIs of OpenStack, as far as the agent has what they speak of, on one listener under the paths
+// /identity, /image, /compute, /network and /volume. The openstack command, openstacksdk, gophercloud and Terraform
 // are its clients.
 //
 // A request passes, in order: the request's ID and the access log (middleware.go), the limits of
@@ -102,8 +102,11 @@ func New(opt Options) (http.Handler, error) {
 // router joins the services.
 func (a *api) router() http.Handler {
 	mux := http.NewServeMux()
-	for _, s := range []service{a.identityService(), a.imageService(), a.computeService(), a.networkService()} {
+	for _, s := range []service{a.identityService(), a.imageService(), a.computeService(), a.networkService(), a.volumeService()} {
 		h := a.serve(s)
+		if s.projects != "" {
+			h = takeProject(s, h)
+		}
 		mux.Handle("/"+s.name, h)
 		mux.Handle("/"+s.name+"/", h)
 	}

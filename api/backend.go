@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"compute-agent/blockdev/connector"
 	"compute-agent/cinder"
 	"compute-agent/compute"
 	"compute-agent/neutron"
@@ -20,6 +21,8 @@ type Backend interface {
 	Nodes
 	Networks
 	Routers
+	VolumeAttachments
+	Volumes
 }
 
 // Servers creates, shows and changes servers. Methods that change a guest return as soon as the
@@ -147,6 +150,8 @@ type Routers interface {
 type VolumeAttachments interface {
 	// BlockDevices lists a server's volumes in the order in which it got them.
 	BlockDevices(ctx context.Context, serverID string) ([]compute.BlockDevice, error)
+	// AllBlockDevices lists those of all servers.
+	AllBlockDevices(ctx context.Context) ([]compute.BlockDevice, error)
 	// AttachVolume reserves a volume for a server and stores the intent; it returns with the name that the guest will have it by. What is then done
 	// shows in the volume's status.
 	AttachVolume(ctx context.Context, serverID string, want compute.BlockDeviceRequest) (compute.BlockDevice, error)
@@ -183,11 +188,18 @@ type Volumes interface {
 
 	VolumeAttachment(ctx context.Context, id string) (cinder.Attachment, error)
 	VolumeAttachments(ctx context.Context) ([]cinder.Attachment, error)
+	// Attach, Connect, Complete and Remove are those of compute.Volumes, for administrators.
+	Attach(ctx context.Context, attachmentID, volumeID, serverID string) error
+	Connect(ctx context.Context, attachmentID string, host connector.Properties, device string) (connector.Raw, error)
+	Complete(ctx context.Context, attachmentID string) error
+	Remove(ctx context.Context, attachmentID string) error
 
 	CreateVolumeType(ctx context.Context, t cinder.Type) (cinder.Type, error)
 	VolumeType(ctx context.Context, id string) (cinder.Type, error)
 	// VolumeTypes lists all; without any of the operator's there is one, of the name that Cinder's default has.
 	VolumeTypes(ctx context.Context) ([]cinder.Type, error)
+	// DefaultVolumeType is the name of the type of volumes that are made without one.
+	DefaultVolumeType() string
 	UpdateVolumeType(ctx context.Context, id string, change func(*cinder.Type) error) (cinder.Type, error)
 	DeleteVolumeType(ctx context.Context, id string) error
 

@@ -9,7 +9,7 @@ const computePath = "/compute/v2.1"
 
 // computeService is Nova's v2.1 API.
 func (a *api) computeService() service {
-	return service{name: "compute", shape: computeFault, microversions: true, routes: append([]route{
+	return service{name: "compute", shape: computeFault, versions: computeMicroversions, routes: append([]route{
 		{pattern: "GET /compute", do: a.computeVersions, access: forAll},
 		{pattern: "GET /compute/{$}", do: a.computeVersions, access: forAll},
 	}, under(computePath, slices.Concat(
@@ -28,6 +28,7 @@ func (a *api) computeService() service {
 		a.flavorRoutes(),
 		a.serverRoutes(),
 		a.attachmentRoutes(),
+		a.serverVolumeRoutes(),
 		a.keypairRoutes(),
 		a.hypervisorRoutes(),
 		a.groupProxyRoutes(),
@@ -39,8 +40,8 @@ func novaVersion(base string) map[string]any {
 	return map[string]any{
 		"id":          "v2.1",
 		"status":      "CURRENT",
-		"version":     maxMicroversion.String(),
-		"min_version": minMicroversion.String(),
+		"version":     computeMicroversions.text(computeMicroversions.max),
+		"min_version": computeMicroversions.text(computeMicroversions.min),
 		"updated":     "2013-07-23T11:33:21Z",
 		"links":       []link{{Rel: "self", Href: base + computePath + "/"}},
 	}

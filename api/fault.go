@@ -8,7 +8,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"compute-agent/cinder"
 	"compute-agent/compute"
 	"compute-agent/neutron"
 )
@@ -75,6 +78,9 @@ func toFault(err error) *fault {
 	if tooBig, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return faultf(http.StatusRequestEntityTooLarge, "Request is too large: the limit is %d bytes.", tooBig.Limit)
 	}
+	if refused, ok := errors.AsType[*cinder.Refusal](err); ok {
+		return volumeFault(refused, err)
+	}
 	for _, k := range kinds {
 		if errors.Is(err, k.kind) {
 			f := &fault{status: k.status, message: userMessage(err, k.kind), class: neutronClass(err), err: err}
@@ -85,6 +91,42 @@ func toFault(err error) *fault {
 		}
 	}
 	return &fault{status: http.StatusInternalServerError, message: internalMessage, err: err}
+}
+
+// volumeStatus is how Cinder answers to what it refuses.
+var volumeStatus = map[cinder.Kind]int{
+	cinder.Invalid: http.StatusBadRequest, cinder.NotFound: http.StatusNotFound, cinder.Conflict: http.StatusConflict,
+	cinder.OverLimit: http.StatusRequestEntityTooLarge,
+}
+
+// refusalWords are what Cinder's messages begin with, by the name of the exception.
+var refusalWords = map[string]string{
+	"InvalidVolume": "Invalid volume: ", "InvalidSnapshot": "Invalid snapshot: ", "InvalidInput": "Invalid input received: ",
+	"InvalidVolumeType": "Invalid volume type: ", "InvalidQoSSpecs": "Invalid qos specs: ",
+}
+
+// volumeFault is what the volume service refuses, in Cinder's words.
+func volumeFault(refused *cinder.Refusal, err error) *fault {
+	f := &fault{status: volumeStatus[refused.Kind], message: sentence(refusalWords[refused.Class] + refused.Error()), err: err}
+	if refused.Kind == cinder.OverLimit {
+		f.retryAfter = time.Second // Cinder says 0, which some clients take for at once and for ever
+	}
+	return f
+}
+
+// sentence begins with a capital letter.
+func sentence(s string) string {
+	first, size := utf8.DecodeRuneInString(s)
+	if size == 0 {
+		return s
+	}
+	return string(unicode.ToUpper(first)) + s[size:]
+}
+
+// isNotFound tells whether an error is the answer that something is not there.
+func isNotFound(err error) bool {
+	f, is := errors.AsType[*fault](err)
+	return is && f.status == http.StatusNotFound
 }
 
 // userMessage is what the failure says to users, without its cause.

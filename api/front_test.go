@@ -131,12 +131,12 @@ func TestMicroversions(t *testing.T) {
 		status              int
 	}{
 		{"X-Unrelated", "", "2.1", 200},
-		{"OpenStack-API-Version", "compute 2.88", "2.88", 200},
-		{"OpenStack-API-Version", "compute latest", "2.88", 200},
+		{"OpenStack-API-Version", "compute 2.89", "2.89", 200},
+		{"OpenStack-API-Version", "compute latest", "2.89", 200},
 		{"OpenStack-API-Version", "volume 3.1, compute 2.5", "2.5", 200},
 		{"OpenStack-API-Version", "volume 3.1", "2.1", 200},
 		{"X-OpenStack-Nova-API-Version", "2.10", "2.10", 200},
-		{"OpenStack-API-Version", "compute 2.89", "", 406},
+		{"OpenStack-API-Version", "compute 2.90", "", 406},
 		{"OpenStack-API-Version", "compute 2.01", "", 400},
 		{"OpenStack-API-Version", "compute 2.99999999999999999999", "", 400},
 		{"X-OpenStack-Nova-API-Version", "0", "", 400},

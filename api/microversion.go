@@ -7,18 +7,26 @@ import (
 	"strings"
 )
 
-// microversion is the second number of a 2.N version of the compute API.
+// microversion is the second number of a version of a service that has microversions: N of 2.N of the compute API, of 3.N of the block storage API.
 type microversion int
 
-// The range of microversions that this front door answers as Nova documents them. The maximum
-// stops where the next one would promise what is not there yet: 2.89 is about volume attachments.
-const (
-	minMicroversion microversion = 1
-	maxMicroversion microversion = 88
-)
+// unbounded is later than every microversion.
+const unbounded microversion = 1 << 20
 
-// String returns "2.N".
-func (v microversion) String() string { return "2." + strconv.Itoa(int(v)) }
+// microversions are those that the front door answers as a service's documents say, and how a request names one.
+type microversions struct {
+	service  string // in the header of all services
+	major    int
+	min, max microversion
+	older    string // a header of before that one; may be empty
+}
+
+// The ranges of microversions. A maximum stops where the next one would promise what is not there: 2.90 is about host names that a user
+// chooses, 3.68 about images that replace what a volume holds.
+var (
+	computeMicroversions = &microversions{service: "compute", major: 2, min: 1, max: 89, older: headerNovaVersion}
+	volumeMicroversions  = &microversions{service: "volume", major: 3, min: 0, max: 67}
+)
 
 // The headers that carry a microversion: the one of all OpenStack services, and Nova's older one.
 const (
@@ -26,47 +34,43 @@ const (
 	headerNovaVersion = "X-OpenStack-Nova-API-Version"
 )
 
-// requestedMicroversion reads what version of the compute API a request is written in: the new
-// header wins over the old one, and the minimum is what is meant when there is none.
-func requestedMicroversion(h http.Header) (microversion, error) {
+// text returns "2.N".
+func (m *microversions) text(v microversion) string { return fmt.Sprintf("%d.%d", m.major, v) }
+
+// requested reads what version of the API a request is written in: the new header wins over the old one, and the minimum is what is
+// meant when there is none.
+func (m *microversions) requested(h http.Header) (microversion, error) {
 	asked := ""
 	for _, line := range h.Values(headerVersion) {
 		for part := range strings.SplitSeq(line, ",") {
 			service, version, ok := strings.Cut(strings.TrimSpace(part), " ")
-			if ok && strings.EqualFold(service, "compute") {
+			if ok && strings.EqualFold(service, m.service) {
 				asked = strings.TrimSpace(version)
 			}
 		}
 	}
-	if asked == "" {
-		asked = strings.TrimSpace(h.Get(headerNovaVersion))
+	if asked == "" && m.older != "" {
+		asked = strings.TrimSpace(h.Get(m.older))
 	}
 	switch asked {
 	case "":
-		return minMicroversion, nil
+		return m.min, nil
 	case "latest":
-		return maxMicroversion, nil
+		return m.max, nil
 	}
-	return parseMicroversion(asked)
+	return m.parse(asked)
 }
 
-func parseMicroversion(s string) (microversion, error) {
+func (m *microversions) parse(s string) (microversion, error) {
 	major, minor, ok := strings.Cut(s, ".")
 	if !ok || !isVersionNumber(major, 4) || !isVersionNumber(minor, 4) {
-		return 0, &fault{
-			status:  http.StatusBadRequest,
-			message: fmt.Sprintf("API Version String %s is of invalid format. Must be of format MajorNum.MinorNum.", quoted(s)),
-		}
+		return 0, badRequest("API Version String %s is of invalid format. Must be of format MajorNum.MinorNum.", quoted(s))
 	}
 	n, _ := strconv.Atoi(minor) // at most four digits
-	if v := microversion(n); major == "2" && v >= minMicroversion && v <= maxMicroversion {
+	if v := microversion(n); major == strconv.Itoa(m.major) && v >= m.min && v <= m.max {
 		return v, nil
 	}
-	return 0, &fault{
-		status: http.StatusNotAcceptable,
-		message: fmt.Sprintf("Version %s is not supported by the API. Minimum is %s and maximum is %s.",
-			s, minMicroversion, maxMicroversion),
-	}
+	return 0, faultf(http.StatusNotAcceptable, "Version %s is not supported by the API. Minimum is %s and maximum is %s.", s, m.text(m.min), m.text(m.max))
 }
 
 // isVersionNumber tells whether s is a decimal number without leading zeros and not too long.
@@ -77,10 +81,12 @@ func isVersionNumber(s string, maxLen int) bool {
 	return strings.Trim(s, "0123456789") == ""
 }
 
-// announceMicroversion tells the client which version the answer is written in.
-func announceMicroversion(h http.Header, v microversion) {
-	h.Set(headerVersion, "compute "+v.String())
-	h.Set(headerNovaVersion, v.String())
+// announce tells the client which version the answer is written in.
+func (m *microversions) announce(h http.Header, v microversion) {
+	h.Set(headerVersion, m.service+" "+m.text(v))
 	h.Add("Vary", headerVersion)
-	h.Add("Vary", headerNovaVersion)
+	if m.older != "" {
+		h.Set(m.older, m.text(v))
+		h.Add("Vary", m.older)
+	}
 }

@@ -20,11 +20,15 @@ type step struct {
 // conversation sends steps and writes down what is said, with names for IDs.
 type conversation struct {
 	*site
-	ids map[string]string
-	out strings.Builder
+	base    string // of its paths
+	version string // in which it is held
+	ids     map[string]string
+	out     strings.Builder
 }
 
-func (s *site) conversation() *conversation { return &conversation{site: s, ids: map[string]string{}} }
+func (s *site) conversation() *conversation {
+	return &conversation{site: s, base: "/network/v2.0", ids: map[string]string{}}
+}
 
 var randomMAC = regexp.MustCompile(`fa:16:3e:[0-9a-f:]{8}`)
 
@@ -47,7 +51,7 @@ func (c *conversation) told(text string) string {
 func (c *conversation) say(steps ...step) {
 	c.t.Helper()
 	for _, st := range steps {
-		res := c.send(request{as: st.as, method: st.method, path: "/network/v2.0" + c.fill(st.path), body: c.fill(st.body)})
+		res := c.send(request{as: st.as, method: st.method, path: c.base + c.fill(st.path), version: c.version, body: c.fill(st.body)})
 		if st.name != "" {
 			for _, value := range decoded(c.t, res) {
 				record, _ := value.(map[string]any)

@@ -17,9 +17,11 @@ type service struct {
 	shape  func(*fault) any
 	pages  bool // faults are HTML for clients that do not ask for JSON
 	routes []route
-	// microversions is whether requests carry one.
-	microversions bool
-	publicURL     string // Options.PublicURL
+	// versions are the microversions that requests may be written in; nil when the service has none.
+	versions  *microversions
+	publicURL string // Options.PublicURL
+	// projects is the path after which the caller's project may follow; empty when it may not.
+	projects string
 }
 
 // route is one line of a service's table.
@@ -53,6 +55,7 @@ type call struct {
 	base    string // scheme, host and port of links, without a path
 	raw     []byte // the body; nil if the route has no schema
 	value   any    // the same, parsed
+	project string // that the path named; empty for none
 	items   []item // of a body of records, and
 	bulk    bool   // whether they came as a list
 }
@@ -140,13 +143,13 @@ func (p *statusProbe) WriteHeader(status int)      { p.status = status }
 // dispatch takes a request through token, version and schema to its handler.
 func (a *api) dispatch(s service, rt route, w http.ResponseWriter, r *http.Request) (*answer, error) {
 	c := &call{Request: r, w: w, base: a.baseURL(r)}
-	if s.microversions {
-		v, err := requestedMicroversion(r.Header)
+	if s.versions != nil {
+		v, err := s.versions.requested(r.Header)
 		if err != nil {
 			return nil, err
 		}
 		c.version = v
-		announceMicroversion(w.Header(), v)
+		s.versions.announce(w.Header(), v)
 	}
 	if rt.access != forAll {
 		who, err := a.authenticate(r)
@@ -155,12 +158,15 @@ func (a *api) dispatch(s service, rt route, w http.ResponseWriter, r *http.Reque
 		}
 		c.caller = who
 		noteCaller(r.Context(), who)
+		if c.project, _ = r.Context().Value(pathProject{}).(string); c.project != "" && c.project != who.ProjectID {
+			return nil, badRequest("Malformed request url")
+		}
 		if err := s.permits(rt, c); err != nil {
 			return nil, err
 		}
 	}
 	if (rt.since > 0 && c.version < rt.since) || (rt.until > 0 && c.version > rt.until) {
-		return nil, notFound("The resource could not be found in version %s of the API.", c.version)
+		return nil, notFound("The resource could not be found in version %s of the API.", s.versions.text(c.version))
 	}
 	if rt.schema != "" {
 		read := rt.read

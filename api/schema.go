@@ -87,7 +87,7 @@ func compileForms(name string, doc map[string]any) ([]schemaForm, error) {
 		for _, f := range formats {
 			c.RegisterFormat(f)
 		}
-		url := fmt.Sprintf("api:///%s/%s", name, v)
+		url := fmt.Sprintf("api:///%s/%d", name, v)
 		if err := c.AddResource(url, inVersion(doc, v)); err != nil {
 			return nil, err
 		}
@@ -101,12 +101,16 @@ func compileForms(name string, doc map[string]any) ([]schemaForm, error) {
 }
 
 // The schema files say with two keywords of their own in which microversions a property, or an
-// item of a list of alternatives, is there; and with a third since when it is required.
+// item of a list of alternatives, is there; with a third since when it is required; and with a
+// fourth since when an object has no other properties than those that it names.
 const (
 	keywordSince    = "x-since"
 	keywordUntil    = "x-until"
 	keywordRequired = "x-required-since"
+	keywordClosed   = "x-closed-since"
 )
+
+var ownKeywords = []string{keywordSince, keywordUntil, keywordRequired, keywordClosed}
 
 // findChanges collects the microversions in which a schema differs from the one before.
 func findChanges(value any, changes map[microversion]bool) {
@@ -116,7 +120,7 @@ func findChanges(value any, changes map[microversion]bool) {
 			n, isNumber := item.(json.Number)
 			at, _ := strconv.Atoi(n.String())
 			switch {
-			case isNumber && (key == keywordSince || key == keywordRequired):
+			case isNumber && (key == keywordSince || key == keywordRequired || key == keywordClosed):
 				changes[microversion(at)] = true
 			case isNumber && key == keywordUntil:
 				changes[microversion(at+1)] = true
@@ -137,9 +141,12 @@ func inVersion(value any, v microversion) any {
 	case map[string]any:
 		out := make(map[string]any, len(schema))
 		for key, item := range schema {
-			if key != keywordSince && key != keywordUntil && key != keywordRequired && existsIn(item, v) {
+			if !slices.Contains(ownKeywords, key) && existsIn(item, v) {
 				out[key] = inVersion(item, v)
 			}
+		}
+		if keywordNumber(schema, keywordClosed, unbounded) <= v {
+			out["additionalProperties"] = false
 		}
 		addRequired(out, schema, v)
 		return out
@@ -161,7 +168,7 @@ func existsIn(value any, v microversion) bool {
 	if !ok {
 		return true
 	}
-	since, until := keywordNumber(schema, keywordSince, 0), keywordNumber(schema, keywordUntil, maxMicroversion)
+	since, until := keywordNumber(schema, keywordSince, 0), keywordNumber(schema, keywordUntil, unbounded)
 	return since <= v && v <= until
 }
 
@@ -186,7 +193,7 @@ func addRequired(out, schema map[string]any, v microversion) {
 	required, _ := out["required"].([]any)
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
 		property, _ := properties[name].(map[string]any)
-		if since := keywordNumber(property, keywordRequired, maxMicroversion+1); since <= v {
+		if since := keywordNumber(property, keywordRequired, unbounded); since <= v {
 			required = append(required, name)
 		}
 	}

@@ -17,7 +17,7 @@ func TestSchemasAreUsed(t *testing.T) {
 	}
 	used := map[string]bool{"image_patch": true}
 	a := &api{}
-	for _, s := range []service{a.identityService(), a.imageService(), a.computeService(), a.networkService()} {
+	for _, s := range []service{a.identityService(), a.imageService(), a.computeService(), a.networkService(), a.volumeService()} {
 		for _, r := range s.routes {
 			if r.schema != "" {
 				used[r.schema] = true
@@ -30,8 +30,18 @@ func TestSchemasAreUsed(t *testing.T) {
 	for _, act := range actions {
 		used[act.schema] = true
 	}
+	for _, act := range volumeActions {
+		used[act.schema] = true
+	}
+	for _, act := range snapshotActions {
+		used[act.schema] = true
+	}
+	for _, act := range volumeTypeActions {
+		used[act.schema] = true
+	}
+	delete(used, "") // of actions without arguments
 	for name := range used {
-		if all.at(name, maxMicroversion) == nil {
+		if all.at(name, unbounded) == nil {
 			t.Errorf("no schema %s", name)
 		}
 	}
@@ -76,7 +86,7 @@ func TestSchemaForms(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := all.check("server_create", c.version, value); (err == nil) != c.acceptable {
-			t.Errorf("%s networks %s %s: %v", c.version, c.networks, c.field, err)
+			t.Errorf("%d networks %s %s: %v", c.version, c.networks, c.field, err)
 		}
 	}
 }

@@ -42,19 +42,12 @@ type newServer struct {
 	ReturnReservation boolean             `json:"return_reservation_id"`
 	SecurityGroups    []map[string]string `json:"security_groups"`
 	UserData          string              `json:"user_data"`
-	Mapping           []any               `json:"block_device_mapping"`
+	Mapping           []blockDevice       `json:"block_device_mapping"`
 	Devices           []blockDevice       `json:"block_device_mapping_v2"`
 	Tags              []string            `json:"tags"`
 	Certificates      []string            `json:"trusted_image_certificates"`
 	Host              string              `json:"host"`
 	Hypervisor        string              `json:"hypervisor_hostname"`
-}
-
-type blockDevice struct {
-	Source      string `json:"source_type"`
-	Destination string `json:"destination_type"`
-	UUID        string `json:"uuid"`
-	BootIndex   *text  `json:"boot_index"`
 }
 
 // networksAsked is a list of networks or a word for them.
@@ -117,12 +110,15 @@ func (a *api) createRequest(c *call, in newServer) (compute.CreateRequest, error
 	if err != nil { // the schema has checked it
 		return compute.CreateRequest{}, badRequest("Invalid input for field/attribute user_data.")
 	}
-	image, err := rootImage(in)
+	flavor, err := a.flavorToUse(c, path.Base(string(in.FlavorRef))) // Nova takes a link, too
 	if err != nil {
 		return compute.CreateRequest{}, err
 	}
-	flavor := path.Base(string(in.FlavorRef)) // Nova takes a link, too
-	if err := a.mayUse(c, flavor, image); err != nil {
+	disks, err := a.drives(c, in, flavor)
+	if err != nil {
+		return compute.CreateRequest{}, err
+	}
+	if err := a.mayUseImage(c, disks.image); err != nil {
 		return compute.CreateRequest{}, err
 	}
 	v4, v6, err := in.read()
@@ -132,7 +128,7 @@ func (a *api) createRequest(c *call, in newServer) (compute.CreateRequest, error
 	req := compute.CreateRequest{
 		AccessIPv4: deref(v4), AccessIPv6: deref(v6),
 		UserID: c.caller.UserID, ProjectID: c.caller.ProjectID,
-		Name: in.Name, Description: a.description(c, in), FlavorID: flavor, ImageID: image,
+		Name: in.Name, Description: a.description(c, in), FlavorID: flavor.ID, ImageID: disks.image, BlockDevices: disks.volumes,
 		KeyName: in.KeyName, UserData: userData, Metadata: in.Metadata, ConfigDrive: bool(in.ConfigDrive),
 		AdminPassword: adminPassword(in),
 		UserName:      c.caller.user.Name, ProjectName: c.caller.user.ProjectName,
@@ -157,15 +153,19 @@ func (a *api) description(c *call, in newServer) string {
 	return deref(in.Description)
 }
 
-// mayUse keeps private flavors and images from those whose they are not. That there is none at all
-// is what the core says.
-func (a *api) mayUse(c *call, flavorID, imageID string) error {
-	flavor, err := a.Backend.Flavor(c.Context(), flavorID)
+// flavorToUse keeps private flavors from those whose they are not.
+func (a *api) flavorToUse(c *call, id string) (compute.Flavor, error) {
+	flavor, err := a.Backend.Flavor(c.Context(), id)
 	if errors.Is(err, compute.ErrNotFound) || (err == nil && !flavor.Public && !c.caller.admin) {
-		return badRequest("Flavor %s could not be found.", shorten(flavorID))
+		return flavor, badRequest("Flavor %s could not be found.", shorten(id))
 	}
-	if err != nil {
-		return err
+	return flavor, err
+}
+
+// mayUseImage keeps private images from those whose they are not; a server that boots from a volume has none.
+func (a *api) mayUseImage(c *call, imageID string) error {
+	if imageID == "" {
+		return nil
 	}
 	image, err := a.Backend.Image(c.Context(), imageID)
 	if errors.Is(err, compute.ErrNotFound) || (err == nil && !visibleImage(c, image)) {
@@ -181,26 +181,6 @@ func missingParts(err error) error {
 		return &fault{status: http.StatusBadRequest, message: userMessage(err, compute.ErrNotFound), err: err}
 	}
 	return err
-}
-
-// rootImage is the image to boot from. A block device mapping may say it once more, or instead.
-func rootImage(in newServer) (string, error) {
-	image := in.ImageRef
-	for _, d := range in.Devices {
-		isRoot := d.BootIndex != nil && string(*d.BootIndex) == "0"
-		if d.Source != "image" || d.Destination != "local" || !isRoot || len(in.Devices) > 1 || (image != "" && d.UUID != image) {
-			return "", badRequest("Block Device Mapping is Invalid: only the image to boot from can be mapped " +
-				"(source_type image, destination_type local, boot_index 0); this host has no block storage service.")
-		}
-		image = d.UUID
-	}
-	if len(in.Mapping) > 0 {
-		return "", badRequest("Block Device Mapping is Invalid: this host has no block storage service.")
-	}
-	if image == "" {
-		return "", badRequest("Invalid imageRef provided.")
-	}
-	return image, nil
 }
 
 // refuseAbsent refuses what the API has words for and this host does not have: better than a

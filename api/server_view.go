@@ -72,7 +72,7 @@ func serverSummary(c *call, s compute.Server) map[string]any {
 }
 
 // serverCore is what every view of a server has, also the answer to an update before 2.75.
-func (a *api) serverCore(c *call, s compute.Server, i *interfaces) map[string]any {
+func (a *api) serverCore(c *call, s compute.Server, has *belongings) map[string]any {
 	view := map[string]any{
 		"id":                s.ID,
 		"name":              s.Name,
@@ -85,7 +85,7 @@ func (a *api) serverCore(c *call, s compute.Server, i *interfaces) map[string]an
 		"flavor":            serverFlavor(c, s.Flavor),
 		"created":           novaTime(s.Created),
 		"updated":           novaTime(s.Updated),
-		"addresses":         i.addresses(s.ID),
+		"addresses":         has.addresses(s.ID),
 		"accessIPv4":        addressText(s.AccessIPv4),
 		"accessIPv6":        addressText(s.AccessIPv6),
 		"links":             serverLinks(c, s.ID),
@@ -125,9 +125,9 @@ func (a *api) addVersioned(c *call, s compute.Server, view map[string]any) {
 }
 
 // serverDetail is the whole view of a server.
-func (a *api) serverDetail(c *call, s compute.Server, i *interfaces) map[string]any {
-	view := a.serverCore(c, s, i)
-	if groups := i.groupNames(s.ID); len(groups) > 0 {
+func (a *api) serverDetail(c *call, s compute.Server, has *belongings) map[string]any {
+	view := a.serverCore(c, s, has)
+	if groups := has.groupNames(s.ID); len(groups) > 0 {
 		view["security_groups"] = groups
 	}
 	view["key_name"] = nil
@@ -144,7 +144,7 @@ func (a *api) serverDetail(c *call, s compute.Server, i *interfaces) map[string]
 	view["OS-EXT-STS:power_state"] = int(s.Power)
 	view["OS-SRV-USG:launched_at"] = usageTime(s.Launched)
 	view["OS-SRV-USG:terminated_at"] = usageTime(s.Terminated)
-	view["os-extended-volumes:volumes_attached"] = []any{}
+	view["os-extended-volumes:volumes_attached"] = attachedVolumes(c, has.volumes[s.ID])
 	if c.caller.admin {
 		a.addHost(c, s, view)
 	}

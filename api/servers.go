@@ -26,7 +26,6 @@ func (a *api) serverRoutes() []route {
 		{pattern: "DELETE /servers/{id}/metadata/{key}", do: a.deleteMetadataItem},
 		{pattern: "GET /servers/{id}/tags", do: a.listTags, since: 26},
 		{pattern: "GET /servers/{id}/os-security-groups", do: a.listServerGroups},
-		{pattern: "GET /servers/{id}/os-volume_attachments", do: a.emptyOfServer("volumeAttachments")},
 		{pattern: "GET /servers/{id}/os-instance-actions", do: a.emptyOfServer("instanceActions")},
 		{pattern: "GET /servers/{id}/ips", do: a.listAddresses},
 		{pattern: "GET /servers/{id}/ips/{network}", do: a.showAddresses},
@@ -60,11 +59,11 @@ func (a *api) listServersDetail(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, err := a.interfaces(c)
+	has, err := a.belongings(c)
 	if err != nil {
 		return nil, err
 	}
-	return serverList(c, servers, more, func(s compute.Server) map[string]any { return a.serverDetail(c, s, i) })
+	return serverList(c, servers, more, func(s compute.Server) map[string]any { return a.serverDetail(c, s, has) })
 }
 
 func serverList(c *call, servers []compute.Server, more bool, view func(compute.Server) map[string]any) (*answer, error) {
@@ -84,16 +83,16 @@ func (a *api) showServer(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, err := a.interfaces(c)
+	has, err := a.belongings(c)
 	if err != nil {
 		return nil, err
 	}
-	return ok(map[string]any{"server": a.oneServer(c, s, i)})
+	return ok(map[string]any{"server": a.oneServer(c, s, has)})
 }
 
 // oneServer is the view of a single server, which from 2.71 on names its groups.
-func (a *api) oneServer(c *call, s compute.Server, i *interfaces) map[string]any {
-	view := a.serverDetail(c, s, i)
+func (a *api) oneServer(c *call, s compute.Server, has *belongings) map[string]any {
+	view := a.serverDetail(c, s, has)
 	if c.since(71) {
 		view["server_groups"] = []any{}
 	}
@@ -126,18 +125,18 @@ func (a *api) updateServer(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, err := a.interfaces(c)
+	has, err := a.belongings(c)
 	if err != nil {
 		return nil, err
 	}
 	if !c.since(75) {
-		view := a.serverCore(c, s, i)
+		view := a.serverCore(c, s, has)
 		if c.since(71) {
 			view["server_groups"] = []any{}
 		}
 		return ok(map[string]any{"server": view})
 	}
-	return ok(map[string]any{"server": a.oneServer(c, s, i)})
+	return ok(map[string]any{"server": a.oneServer(c, s, has)})
 }
 
 // mentions tells whether a body has a key, be it null.

@@ -19,6 +19,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"compute-agent/api"
+	"compute-agent/blockdev/connector"
+	"compute-agent/cinder"
 	"compute-agent/compute"
 	"compute-agent/identity"
 	"compute-agent/image"
@@ -50,6 +52,7 @@ type core struct {
 	*compute.Library
 	*compute.Catalog
 	*compute.NetworkService
+	*compute.VolumeService
 }
 
 var _ api.Backend = core{}
@@ -107,15 +110,61 @@ func (s *site) openCore(dir string, logger *slog.Logger) {
 	networks := compute.NewNetworkService(compute.NetworkOptions{Store: s.store, Random: counter()})
 	host := compute.NewHostNetwork(s.store, noFabric{}, neutron.Site{}, logger)
 	s.t.Cleanup(host.Close)
+	volumes := s.openVolumes(dir)
 	manager, err := compute.New(compute.Options{
-		Networks: networks, HostNetwork: host,
+		Networks: networks, HostNetwork: host, Volumes: volumes, VolumeService: volumes, VolumeHost: volumeHost{},
 		Store: s.store, Driver: driver, Disks: disks, Blobs: library, NodeID: node, SettleTime: -1, Logger: logger,
 		Capacity: compute.Capacity{ReservedHostMemoryMiB: 512},
 	})
 	s.must(err)
 	s.must(manager.Start(s.t.Context()))
 	s.t.Cleanup(func() { s.must(manager.Close(context.Background())) })
-	s.core = core{manager, library, compute.NewCatalog(s.store, nil), networks}
+	s.core = core{manager, library, compute.NewCatalog(s.store, nil), networks, volumes}
+}
+
+func (s *site) openVolumes(dir string) *compute.VolumeService {
+	s.t.Helper()
+	keys, err := compute.NewVolumeKeys(filepath.Join(dir, "keys"))
+	s.must(err)
+	volumes := compute.NewVolumeService(compute.VolumeOptions{
+		Store: s.store, Backends: map[string]compute.VolumeBackend{"local": emptyVolumes{}}, ImageDir: s.images, Keys: keys,
+	})
+	s.must(volumes.Start(s.t.Context()))
+	s.t.Cleanup(volumes.Close)
+	return volumes
+}
+
+// emptyVolumes is a backend whose volumes are of nothing.
+type emptyVolumes struct{}
+
+func (emptyVolumes) Create(context.Context, cinder.Volume, compute.VolumeOrigin) error    { return nil }
+func (emptyVolumes) Delete(context.Context, cinder.Volume) error                          { return nil }
+func (emptyVolumes) Extend(context.Context, cinder.Volume, int) error                     { return nil }
+func (emptyVolumes) Snapshot(context.Context, cinder.Snapshot, cinder.Volume) error       { return nil }
+func (emptyVolumes) DeleteSnapshot(context.Context, cinder.Snapshot, cinder.Volume) error { return nil }
+func (emptyVolumes) Pool(context.Context) (cinder.Pool, error) {
+	return cinder.Pool{Kind: "local", TotalGiB: 100, FreeGiB: 60.5, Multiattach: true, Copies: true, LiveCopies: true, Encryption: []string{"luks"}, Up: true}, nil
+}
+
+func (emptyVolumes) Connection(_ context.Context, v cinder.Volume, _ connector.Properties) (connector.Raw, error) {
+	return json.Marshal(map[string]any{"driver_volume_type": "local", "data": map[string]any{"device_path": "/dev/volumes/" + v.ID}})
+}
+
+// volumeHost is a host that has every volume.
+type volumeHost struct{}
+
+func (volumeHost) Properties(context.Context) (connector.Properties, error) {
+	return connector.Properties{Host: "node-1", IP: "192.0.2.1", OSType: "linux", Platform: "x86_64"}, nil
+}
+
+func (volumeHost) Connect(_ context.Context, r compute.VolumeConnection) (connector.Device, error) {
+	return connector.Device{Path: "/dev/volumes/" + r.VolumeID}, nil
+}
+
+func (volumeHost) Disconnect(context.Context, compute.VolumeConnection) error { return nil }
+
+func (volumeHost) Extend(_ context.Context, r compute.VolumeConnection) (connector.Device, error) {
+	return connector.Device{Path: "/dev/volumes/" + r.VolumeID}, nil
 }
 
 // noFabric is a host on which every network works.
@@ -152,7 +201,7 @@ type request struct {
 	as      string // a user's name
 	method  string
 	path    string
-	version string // of the compute API
+	version string // of the compute API, or of the block storage API by its path
 	body    string
 	header  http.Header
 }
@@ -176,7 +225,11 @@ func (s *site) send(r request) response {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if r.version != "" {
-		req.Header.Set("OpenStack-API-Version", "compute "+r.version)
+		service := "compute"
+		if strings.HasPrefix(r.path, "/volume") {
+			service = "volume"
+		}
+		req.Header.Set("OpenStack-API-Version", service+" "+r.version)
 	}
 	if r.as != "" {
 		req.Header.Set("X-Auth-Token", s.token(r.as))

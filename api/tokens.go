@@ -175,13 +175,16 @@ type (
 )
 
 // catalog lists the services. The image service's address is without a version, as in most
-// clouds: its clients look for the versions below it.
+// clouds: its clients look for the versions below it. The block storage service is there by its name and by the one that its clients
+// of before 2023 look for.
 func catalog(base string) []catalogService {
 	services := []catalogService{
 		{Type: "compute", Name: "nova"}, {Type: "identity", Name: "keystone"}, {Type: "image", Name: "glance"},
-		{Type: "network", Name: "neutron"},
+		{Type: "network", Name: "neutron"}, {Type: "block-storage", Name: "cinder"}, {Type: "volumev3", Name: "cinderv3"},
 	}
-	paths := map[string]string{"compute": computePath, "identity": "/identity", "image": "/image", "network": "/network"}
+	paths := map[string]string{
+		"compute": computePath, "identity": "/identity", "image": "/image", "network": "/network", "block-storage": volumePath, "volumev3": volumePath,
+	}
 	for i := range services {
 		s := &services[i]
 		s.ID = fixedID("service " + s.Type)

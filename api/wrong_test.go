@@ -148,7 +148,7 @@ var wrongRequests = []wrong{
 	{"unknown path", request{path: "/compute/v2.1/nonsense"}},
 	{"unknown path of the image service", request{path: "/image/v2/nonsense"}},
 	{"unknown path of the identity service", request{path: "/identity/v3/nonsense"}},
-	{"unknown service", request{path: "/volume/v3"}},
+	{"unknown service", request{path: "/object-store/v1"}},
 	{"unknown method", request{method: "DELETE", path: "/compute/v2.1/flavors"}},
 	{"unknown method of the image service", request{method: "DELETE", path: "/image/v2/images"}},
 	{"version too high", request{path: "/compute/v2.1/servers", version: "2.999"}},

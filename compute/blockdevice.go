@@ -26,6 +26,15 @@ func (m *Manager) BlockDevices(ctx context.Context, serverID string) (list []Blo
 	return slices.DeleteFunc(list, BlockDevice.spare), err
 }
 
+// AllBlockDevices lists those of all servers.
+func (m *Manager) AllBlockDevices(ctx context.Context) (list []BlockDevice, err error) {
+	err = m.store.View(ctx, func(tx Reader) error {
+		list, err = tx.AllBlockDevices()
+		return err
+	})
+	return slices.DeleteFunc(list, BlockDevice.spare), err
+}
+
 // spare says that the volume is none of the guest's: what a swap copies to, and afterwards what it has copied.
 func (d BlockDevice) spare() bool { return d.Name == "" }
 

@@ -60,6 +60,7 @@ type backend struct {
 	*compute.Library
 	*compute.Catalog
 	*compute.NetworkService
+	*compute.VolumeService
 }
 
 var _ api.Backend = backend{}
@@ -215,8 +216,16 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	if err != nil {
 		return backend{}, err
 	}
-	manager, err := compute.New(compute.Options{
+	var manager *compute.Manager
+	volumes, err := a.openVolumes(c, library, func(ctx context.Context, serverID, volumeID string) error {
+		return manager.ExtendAttached(ctx, serverID, volumeID)
+	})
+	if err != nil {
+		return backend{}, err
+	}
+	manager, err = compute.New(compute.Options{
 		Store: a.store, Driver: a.driver, Disks: disks, Blobs: library, Networks: networks, HostNetwork: hostNetwork,
+		Volumes: volumes, VolumeService: volumes,
 		NodeID:          nodeID,
 		Version:         readBuild().Version,
 		Capacity:        limits,
@@ -233,7 +242,7 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 		Observe:         operations.observe,
 	})
 	metadata.manager = manager
-	return backend{manager, library, compute.NewCatalog(a.store, nil), networks}, err
+	return backend{manager, library, compute.NewCatalog(a.store, nil), networks, volumes}, err
 }
 
 func capacity(c *Config) (compute.Capacity, error) {
@@ -263,7 +272,10 @@ func (c *Config) ephemeral() image.FileSystem {
 }
 
 func (a *agent) startManager(ctx context.Context, core backend) error {
-	err := core.Start(ctx)
+	if err := core.VolumeService.Start(ctx); err != nil {
+		return err
+	}
+	err := core.Manager.Start(ctx)
 	if _, wrong := errors.AsType[*numa.Error](err); wrong {
 		return exitError{exitUsage, err}
 	}
