@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"strings"
 )
 
 // Type is a kind of connection (driver_volume_type), in Cinder's words.
@@ -126,16 +125,6 @@ type RBDInfo struct {
 	SecretUUID  string // of the hypervisor's secret; empty for the operator's
 	Cluster     string
 	Keyring     Secret
-}
-
-// Key is the key of the keyring, which a secret of the hypervisor's is made of.
-func (r RBDInfo) Key() (Secret, error) {
-	for line := range strings.Lines(string(r.Keyring)) {
-		if name, value, found := strings.Cut(line, "="); found && strings.TrimSpace(name) == "key" {
-			return Secret(strings.TrimSpace(value)), nil
-		}
-	}
-	return "", &Error{Reason: InvalidInfo, Field: "data.keyring", Rule: "it has no key"}
 }
 
 // NBDInfo is an export of an NBD server.
