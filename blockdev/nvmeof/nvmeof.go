@@ -29,6 +29,7 @@ type Connector struct {
 	Options Options
 
 	subsystems keylock.Map[string]
+	scans      scans
 }
 
 var _ connector.Connector = (*Connector)(nil)
@@ -121,11 +122,6 @@ func (c *Connector) Disconnect(ctx context.Context, info connector.Info, dev con
 	if err != nil {
 		return err
 	}
-	unlock, err := c.subsystems.Lock(ctx, s.key())
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	controllers, err := c.of(s)
 	if err != nil {
 		return err
@@ -135,6 +131,11 @@ func (c *Connector) Disconnect(ctx context.Context, info connector.Info, dev con
 			return err
 		}
 	}
+	unlock, err := c.subsystems.Lock(ctx, s.key())
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := c.notes(s).drop(usedBy(*info.NVMe)); err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func (c *Connector) of(s subsystem) ([]Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(k Controller) bool {
+	return slices.DeleteFunc(slices.Clone(all), func(k Controller) bool {
 		return k.NQN != s.NQN || k.HostNQN != "" && k.HostNQN != s.Host.NQN || k.ending()
 	}), nil
 }

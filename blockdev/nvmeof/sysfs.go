@@ -80,8 +80,11 @@ var pathName = regexp.MustCompile(`^(nvme\d+)(?:c\d+)?(n\d+)$`)
 
 var controllerName = regexp.MustCompile(`^nvme\d+$`)
 
-// Controllers returns those over fabrics, in the order of their names. One that goes while it is read is left out.
-func (c *Connector) Controllers() ([]Controller, error) {
+// Controllers returns those over fabrics, in the order of their names. One that goes while it is read is left out. What is returned is shared, and not to
+// be written to.
+func (c *Connector) Controllers() ([]Controller, error) { return c.scans.do(c.readControllers) }
+
+func (c *Connector) readControllers() ([]Controller, error) {
 	dir := c.sys("class/nvme")
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
