@@ -11,6 +11,7 @@ type scans struct {
 }
 
 type scan struct {
+	users       int // who wait for it
 	done        chan struct{}
 	controllers []Controller
 	err         error
@@ -25,6 +26,7 @@ func (s *scans) do(look func() ([]Controller, error)) ([]Controller, error) {
 		mine = &scan{done: make(chan struct{})}
 		s.next = mine
 	}
+	mine.users++
 	s.mu.Unlock()
 	if first {
 		s.turn.Lock()
