@@ -13,6 +13,7 @@ import (
 
 	"compute-agent/blockdev/connector"
 	"compute-agent/cinder"
+	"compute-agent/guest"
 	"compute-agent/virt"
 )
 
@@ -356,8 +357,9 @@ func (m *Manager) dropSecrets(d BlockDevice) error {
 	return nil
 }
 
-// repoint makes a guest again that is there, of what it is made of already, where its volumes are elsewhere on the host now: after a restart of the host
-// a disk may have another name.
+// repoint makes a guest again that is there and stopped, of what it is made of already, where its volumes are elsewhere on the host now: after a restart
+// of the host a disk may have another name. It is the guest that is asked where it looks for them: what is stored may have been meant for a
+// guest that was never made.
 func (w *work) repoint(ctx context.Context) error {
 	var list []BlockDevice
 	var made virt.Spec
@@ -368,31 +370,48 @@ func (w *work) repoint(ctx context.Context) error {
 		made, err = tx.Definition(w.op.ServerID)
 		return ignoreMissing(err)
 	})
-	if err != nil || len(list) == 0 {
+	if err != nil || len(list) == 0 || made.ID == "" {
+		return err
+	}
+	disks, err := w.stoppedDisks()
+	if err != nil {
 		return err
 	}
 	now, moved := made.Clone(), false
 	for _, d := range list {
-		i := slices.IndexFunc(now.Disks, func(o virt.Disk) bool { return o.Target == d.Name })
-		if i < 0 || !d.onHost() {
+		at, has := slices.IndexFunc(now.Disks, hasTarget(d.Name)), slices.IndexFunc(disks, func(p virt.PluggedDisk) bool { return p.Target == d.Name })
+		if at < 0 || has < 0 {
 			continue
 		}
-		info, err := connector.Parse(d.Connection)
-		if err != nil {
-			return volumeFailure(d.VolumeID, err)
+		var drive guest.Drive
+		if err := d.behind(&drive); err != nil {
+			return err
 		}
-		if source := d.source(info); !reflect.DeepEqual(source, now.Disks[i].Source) {
-			now.Disks[i].Source, moved = source, true
-		}
+		now.Disks[at].Source = drive.Source
+		moved = moved || !sameSource(disks[has].Source, drive.Source)
 	}
 	if !moved {
 		return nil
-	}
-	if g, known := w.m.look(w.op.ServerID); !known || g.State != virt.PowerShutdown && g.State != virt.PowerCrashed {
-		return nil // it runs with what it has, or will be made anyway
 	}
 	if err := w.keepDefinition(ctx, now); err != nil {
 		return err
 	}
 	return w.m.driverCall(func(ctx context.Context) error { return w.m.driver.Remake(ctx, now) })
+}
+
+// stoppedDisks are the disks of the server's guest, if there is one and it does not run.
+func (w *work) stoppedDisks() (disks []virt.PluggedDisk, err error) {
+	plugger, can := w.m.driver.(virt.DiskPlugger)
+	if !can {
+		return nil, nil
+	}
+	g, known := w.m.look(w.op.ServerID)
+	if !known || g.State != virt.PowerShutdown && g.State != virt.PowerCrashed {
+		return nil, nil
+	}
+	err = w.m.driverCall(func(ctx context.Context) error {
+		disks, err = plugger.Disks(ctx, w.op.ServerID)
+		return err
+	})
+	return disks, ignoreNotFound(err)
 }

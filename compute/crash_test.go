@@ -21,6 +21,7 @@ type scenario struct {
 	after   compute.VMState   // of one on which it was done; Deleted: it is gone
 	failed  []compute.VMState // where a step's failure may leave it
 	ports   bool              // the server has ports
+	volumes bool              // the server has volumes, or gets some
 }
 
 func active(w *world) string { return w.create().ID }
@@ -98,6 +99,22 @@ var scenarios = []scenario{
 		act: attachOne},
 	{ports: true, name: "attach port paused", prepare: paused, before: compute.Paused, after: compute.Paused, failed: []compute.VMState{compute.Paused},
 		act: attachPort},
+	{volumes: true, name: "create with volumes", act: func(w *world, _ string) error {
+		_, err := w.CreateServer(w.t.Context(), bootVolume())
+		return err
+	}, after: compute.Active, failed: []compute.VMState{compute.Error}},
+	{volumes: true, name: "delete with volumes", prepare: bootsFromVolume, before: compute.Active, after: compute.Deleted,
+		failed: []compute.VMState{compute.Error}, act: func(w *world, id string) error { return w.DeleteServer(w.t.Context(), id) }},
+	{volumes: true, name: "start with volumes", prepare: storingRebooted, before: compute.Stopped, after: compute.Active,
+		failed: []compute.VMState{compute.Stopped}, act: func(w *world, id string) error { return w.StartServer(w.t.Context(), id) }},
+	{volumes: true, name: "attach volume", prepare: active, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+		act: attachISCSI},
+	{volumes: true, name: "detach volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+		act: func(w *world, id string) error { return w.DetachVolume(w.t.Context(), id, fileVolume) }},
+	{volumes: true, name: "swap volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+		act: func(w *world, id string) error { return w.SwapVolume(w.t.Context(), id, fileVolume, otherVolume) }},
+	{volumes: true, name: "extend volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+		act: grow},
 	{ports: true, name: "detach interface", prepare: attached, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: detachAll},
 }
@@ -108,6 +125,9 @@ func (sc scenario) stage(t *testing.T, f *fate) (*world, string) {
 	w := newWorld(t)
 	w.blanks, w.connects = true, sc.ports
 	w.plug()
+	if sc.volumes {
+		w.storage = newStorage(t, w.hv)
+	}
 	w.boot(nil)
 	var id string
 	if sc.prepare != nil {
@@ -161,6 +181,9 @@ func (w *world) expect(where string, states ...compute.VMState) {
 	}
 	w.audit()
 	w.auditInterfaces()
+	if w.storage != nil {
+		w.auditVolumes()
+	}
 	for _, s := range w.servers() {
 		w.must(w.DeleteServer(w.t.Context(), s.ID))
 	}
@@ -172,6 +195,12 @@ func (w *world) expect(where string, states ...compute.VMState) {
 		w.must(w.hostNetwork.Sync(w.t.Context()))
 		if ports, left := w.ports(), w.wires.list(); len(ports) != 1 || len(left) > 0 {
 			w.t.Errorf("%s: after the server was deleted there are ports %+v, and on the host %q", where, ports, left)
+		}
+	}
+	if w.storage != nil {
+		w.auditVolumes()
+		if n := len(w.volumes()); n != 3 {
+			w.t.Errorf("%s: after the server was deleted there are %d volumes", where, n)
 		}
 	}
 	if free := w.freeDevices(); free != len(pciDevices())-1 {

@@ -61,3 +61,13 @@ var ServerNetworks = serverNetworks
 
 // Define is what a server's guest would be made of now.
 func (m *Manager) Define(s Server) (virt.Spec, Claim, error) { return m.define(s) }
+
+// What the volume service does in the transactions of servers' operations, in one of the tests' own.
+func (s *VolumeService) Reserve(tx Writer, attachmentID, volumeID, serverID string) error {
+	_, err := s.reserve(tx, attachmentID, volumeID, serverID, "")
+	return err
+}
+
+func (s *VolumeService) ReleaseReservation(tx Writer, attachmentID string) error {
+	return s.releaseReservation(tx, attachmentID)
+}

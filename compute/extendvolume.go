@@ -62,52 +62,32 @@ func (w *work) extend(ctx context.Context, d BlockDevice, gib int) error {
 	if err != nil {
 		return volumeFailure(d.VolumeID, err)
 	}
-	bytes := grown.Bytes
-	if bytes == 0 { // a drive that only the hypervisor sees
-		bytes = int64(gib) << 30
-	}
-	if err := w.resizeDisk(ctx, d, bytes/512*512); err != nil {
+	d.Device, d.SizeGiB = grown, max(d.SizeGiB, gib)
+	if err := w.resizeDisk(d, d.bytes()); err != nil {
 		return err
 	}
-	d.Device, d.SizeGiB = grown, max(d.SizeGiB, gib)
 	return w.putDevice(ctx, d, nil)
 }
 
-// resizeDisk has the guest see a volume's size. One that does not run sees it when it does.
-func (w *work) resizeDisk(ctx context.Context, d BlockDevice, bytes int64) error {
+// resizeDisk has the guest see the size of a volume's device, in bytes. One that does not run sees it when it does.
+func (w *work) resizeDisk(d BlockDevice, bytes int64) error {
 	resizer, can := w.m.driver.(virt.DiskResizer)
 	if !can {
 		return &Failure{Kind: ErrInvalid, Reason: "the hypervisor cannot resize guests' disks"}
 	}
-	if d.hypervisorDeciphers() {
-		header, err := w.cipherHeader(d)
-		if err != nil || header < 0 {
-			return err
-		}
-		bytes -= header
-	}
-	err := w.m.driverCall(func(ctx context.Context) error { return resizer.ResizeDisk(ctx, w.op.ServerID, d.Name, uint64(bytes)) })
+	const sector = 512
+	err := w.m.driverCall(func(ctx context.Context) error {
+		return resizer.ResizeDisk(ctx, w.op.ServerID, d.Name, uint64(bytes/sector*sector))
+	})
 	return ignoreNotFound(err)
 }
 
-// cipherHeader is how many bytes of an encrypted volume its guest does not see: by the size that the volume had before it grew, and the size
-// that the guest sees. Negative when there is no guest to tell, or it sees the new size already.
-func (w *work) cipherHeader(d BlockDevice) (header int64, err error) {
-	plugger, err := w.m.diskPlugger()
-	if err != nil {
-		return 0, err
+// bytes is how large a volume's device is: as the host has it, or, of a drive that only the hypervisor sees, as the service says.
+func (d BlockDevice) bytes() int64 {
+	if d.Device.Bytes > 0 {
+		return d.Device.Bytes
 	}
-	header = -1
-	err = w.m.driverCall(func(ctx context.Context) error {
-		list, err := plugger.Disks(ctx, w.op.ServerID)
-		for _, p := range list {
-			if p.Target == d.Name && p.Live && p.Bytes > 0 {
-				header = d.Device.Bytes - int64(p.Bytes)
-			}
-		}
-		return err
-	})
-	return header, ignoreNotFound(err)
+	return int64(d.SizeGiB) << 30
 }
 
 // doNotExtended tells the service that the guest does not see the volume's new size.

@@ -7,7 +7,7 @@ import (
 	"reflect"
 	"slices"
 
-	"compute-agent/blockdev/connector"
+	"compute-agent/guest"
 	"compute-agent/virt"
 )
 
@@ -70,8 +70,6 @@ func (m *Manager) addSpare(tx Writer, s Server, d BlockDevice, volumeID string) 
 	switch {
 	case other.SizeGiB < d.SizeGiB:
 		return other, invalid("volumeId", "New volume must be the same size or larger.")
-	case d.hypervisorDeciphers() || other.hypervisorDeciphers():
-		return other, invalid("volumeId", "an encrypted volume cannot be swapped")
 	case other.ReadOnly:
 		return other, invalid("volumeId", "the new volume is read-only")
 	}
@@ -94,7 +92,7 @@ func (m *Manager) swapVolumeProcedure() procedure {
 	return procedure{
 		steps: []step{
 			{name: "connect", task: TaskSwappingVolume, do: doConnectSpare, undo: doGiveSpareBack},
-			{name: "copy", task: TaskSwappingVolume, do: doCopyVolume},
+			{name: "copy", task: TaskSwappingVolume, do: doCopyVolume, undo: doAbortCopy},
 			{name: "disconnect", task: TaskSwappingVolume, do: doReleaseCopied},
 		},
 		keeps: true,
@@ -168,12 +166,12 @@ func (w *work) movedDisk(ctx context.Context, d, other BlockDevice) (disk virt.D
 	if i < 0 {
 		return disk, &Failure{Kind: ErrConflict, Subject: "server " + w.op.ServerID, Reason: "its guest has no disk " + d.Name}
 	}
-	info, err := connector.Parse(other.Connection)
-	if err != nil {
-		return disk, volumeFailure(other.VolumeID, err)
+	var drive guest.Drive
+	if err := other.behind(&drive); err != nil {
+		return disk, err
 	}
 	disk = made.Disks[i]
-	disk.Source, disk.Format = other.source(info), other.format(info)
+	disk.Source, disk.Format, disk.Key = drive.Source, drive.Format, drive.Key
 	if disk.Serial != "" {
 		disk.Serial = other.VolumeID
 	}
@@ -198,6 +196,19 @@ func (w *work) moveDisk(ctx context.Context, disk virt.Disk) error {
 		return nil
 	}
 	return plainFailure("server "+w.op.ServerID, "its volume could not be copied", err)
+}
+
+// doAbortCopy ends a copy that another agent began.
+func doAbortCopy(ctx context.Context, w *work) error {
+	copier, err := w.m.diskCopier()
+	if err != nil {
+		return err
+	}
+	d, err := w.device(ctx)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	return ignoreNotFound(w.m.driverCall(func(ctx context.Context) error { return copier.AbortCopy(ctx, w.op.ServerID, d.Name) }))
 }
 
 // plainFailure is one that is not tried again, whatever its cause.
@@ -269,11 +280,17 @@ func (w *work) exchange(ctx context.Context, d, other BlockDevice, disk virt.Dis
 	})
 }
 
-// doReleaseCopied tells the service of the new volume, and gives the old one back.
+// doReleaseCopied has the guest see the new volume's size, tells the service of it, and gives the old one back.
 func doReleaseCopied(ctx context.Context, w *work) error {
 	d, err := w.device(ctx)
 	if err != nil {
 		return err
+	}
+	if err := w.resizeDisk(d, d.bytes()); err != nil {
+		if transient(err) {
+			return err
+		}
+		w.log.Warn("the guest does not see the size of its new volume yet", "volume_id", d.VolumeID, "error", err)
 	}
 	if err := w.m.opt.Volumes.Complete(ctx, d.AttachmentID); err != nil {
 		return volumesCall(err)

@@ -43,6 +43,8 @@ type world struct {
 	hostNetwork *compute.HostNetwork
 	networks    *compute.NetworkService
 
+	storage *storage // nil: the agents have no volumes
+
 	*compute.Manager // of the agent that runs
 	agent            *agent
 }
@@ -124,6 +126,9 @@ func (w *world) prepare(f *fate) {
 	if w.connects {
 		w.connect(&opt, f)
 	}
+	if w.storage != nil {
+		w.provide(&opt, st, f)
+	}
 	if w.options != nil {
 		w.options(&opt)
 	}
@@ -135,6 +140,9 @@ func (w *world) prepare(f *fate) {
 	w.seed()
 	if w.connects {
 		w.lay()
+	}
+	if w.storage != nil {
+		w.fillStorage()
 	}
 }
 
@@ -569,6 +577,34 @@ func (d *mortalDriver) PlugNIC(ctx context.Context, id string, nic virt.NIC) err
 
 func (d *mortalDriver) UnplugNIC(ctx context.Context, id, mac string, opt virt.UnplugOptions) error {
 	return d.fate.around("UnplugNIC", func() error { return d.Driver.UnplugNIC(ctx, id, mac, opt) })
+}
+
+func (d *mortalDriver) PlugDisk(ctx context.Context, id string, disk virt.Disk) error {
+	return d.fate.around("PlugDisk", func() error { return d.Driver.PlugDisk(ctx, id, disk) })
+}
+
+func (d *mortalDriver) UnplugDisk(ctx context.Context, id, target string, opt virt.UnplugOptions) error {
+	return d.fate.around("UnplugDisk", func() error { return d.Driver.UnplugDisk(ctx, id, target, opt) })
+}
+
+func (d *mortalDriver) CopyDisk(ctx context.Context, id, target string, to virt.Disk, progress func(done, total uint64)) error {
+	return d.fate.around("CopyDisk", func() error { return d.Driver.CopyDisk(ctx, id, target, to, progress) })
+}
+
+func (d *mortalDriver) ResizeDisk(ctx context.Context, id, target string, bytes uint64) error {
+	return d.fate.around("ResizeDisk", func() error { return d.Driver.ResizeDisk(ctx, id, target, bytes) })
+}
+
+func (d *mortalDriver) PutSecret(ctx context.Context, s virt.Secret) error {
+	return d.fate.around("PutSecret", func() error { return d.Driver.PutSecret(ctx, s) })
+}
+
+func (d *mortalDriver) DeleteSecret(ctx context.Context, uuid string) error {
+	return d.fate.around("DeleteSecret", func() error { return d.Driver.DeleteSecret(ctx, uuid) })
+}
+
+func (d *mortalDriver) Remake(ctx context.Context, spec virt.Spec) error {
+	return d.fate.around("Remake", func() error { return d.Driver.Remake(ctx, spec) })
 }
 
 type mortalDisks struct {
