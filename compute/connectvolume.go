@@ -358,8 +358,8 @@ func (m *Manager) dropSecrets(d BlockDevice) error {
 }
 
 // repoint makes a guest again that is there and stopped, of what it is made of already, where its volumes are elsewhere on the host now: after a restart
-// of the host a disk may have another name. It is the guest that is asked where it looks for them: what is stored may have been meant for a
-// guest that was never made.
+// of the host a disk may have another name. It is the guest that is asked where it looks for them; where it cannot be made again, what is stored says what
+// it is made of still.
 func (w *work) repoint(ctx context.Context) error {
 	var list []BlockDevice
 	var made virt.Spec
@@ -373,7 +373,7 @@ func (w *work) repoint(ctx context.Context) error {
 	if err != nil || len(list) == 0 || made.ID == "" {
 		return err
 	}
-	disks, err := w.stoppedDisks()
+	disks, stopped, err := w.disks()
 	if err != nil {
 		return err
 	}
@@ -390,28 +390,27 @@ func (w *work) repoint(ctx context.Context) error {
 		now.Disks[at].Source = drive.Source
 		moved = moved || !sameSource(disks[has].Source, drive.Source)
 	}
-	if !moved {
-		return nil
+	switch {
+	case moved && !stopped:
+		return nil // it runs with what it has
+	case moved:
+		if err := w.m.driverCall(func(ctx context.Context) error { return w.m.driver.Remake(ctx, now) }); err != nil {
+			return err
+		}
 	}
-	if err := w.keepDefinition(ctx, now); err != nil {
-		return err
-	}
-	return w.m.driverCall(func(ctx context.Context) error { return w.m.driver.Remake(ctx, now) })
+	return w.keepDefinition(ctx, now)
 }
 
-// stoppedDisks are the disks of the server's guest, if there is one and it does not run.
-func (w *work) stoppedDisks() (disks []virt.PluggedDisk, err error) {
+// disks are those of the server's guest, none without one, and whether it is stopped.
+func (w *work) disks() (disks []virt.PluggedDisk, stopped bool, err error) {
 	plugger, can := w.m.driver.(virt.DiskPlugger)
-	if !can {
-		return nil, nil
-	}
 	g, known := w.m.look(w.op.ServerID)
-	if !known || g.State != virt.PowerShutdown && g.State != virt.PowerCrashed {
-		return nil, nil
+	if !can || !known {
+		return nil, false, nil
 	}
 	err = w.m.driverCall(func(ctx context.Context) error {
 		disks, err = plugger.Disks(ctx, w.op.ServerID)
 		return err
 	})
-	return disks, ignoreNotFound(err)
+	return disks, g.State == virt.PowerShutdown || g.State == virt.PowerCrashed, ignoreNotFound(err)
 }

@@ -22,6 +22,7 @@ type scenario struct {
 	failed  []compute.VMState // where a step's failure may leave it
 	ports   bool              // the server has ports
 	volumes bool              // the server has volumes, or gets some
+	stride  int               // how many points lie between two deaths of a pair; 0 for pairStride
 }
 
 func active(w *world) string { return w.create().ID }
@@ -99,25 +100,28 @@ var scenarios = []scenario{
 		act: attachOne},
 	{ports: true, name: "attach port paused", prepare: paused, before: compute.Paused, after: compute.Paused, failed: []compute.VMState{compute.Paused},
 		act: attachPort},
-	{volumes: true, name: "create with volumes", act: func(w *world, _ string) error {
+	{volumes: true, stride: 2, name: "create with volumes", act: func(w *world, _ string) error {
 		_, err := w.CreateServer(w.t.Context(), bootVolume())
 		return err
 	}, after: compute.Active, failed: []compute.VMState{compute.Error}},
-	{volumes: true, name: "delete with volumes", prepare: bootsFromVolume, before: compute.Active, after: compute.Deleted,
+	{volumes: true, stride: 2, name: "delete with volumes", prepare: bootsFromVolume, before: compute.Active, after: compute.Deleted,
 		failed: []compute.VMState{compute.Error}, act: func(w *world, id string) error { return w.DeleteServer(w.t.Context(), id) }},
-	{volumes: true, name: "start with volumes", prepare: storingRebooted, before: compute.Stopped, after: compute.Active,
+	{volumes: true, stride: 2, name: "start with volumes", prepare: storingRebooted, before: compute.Stopped, after: compute.Active,
 		failed: []compute.VMState{compute.Stopped}, act: func(w *world, id string) error { return w.StartServer(w.t.Context(), id) }},
-	{volumes: true, name: "attach volume", prepare: active, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+	{volumes: true, stride: 2, name: "attach volume", prepare: active, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: attachISCSI},
-	{volumes: true, name: "detach volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+	{volumes: true, stride: 2, name: "detach volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: func(w *world, id string) error { return w.DetachVolume(w.t.Context(), id, fileVolume) }},
-	{volumes: true, name: "swap volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+	{volumes: true, stride: 2, name: "swap volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: func(w *world, id string) error { return w.SwapVolume(w.t.Context(), id, fileVolume, otherVolume) }},
-	{volumes: true, name: "extend volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+	{volumes: true, stride: 2, name: "extend volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: grow},
 	{ports: true, name: "detach interface", prepare: attached, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: detachAll},
 }
+
+// pairs is how many points lie between two deaths of a pair.
+func (sc scenario) pairs() int { return max(pairStride, sc.stride) }
 
 // stage makes a world with the scenario's server, whose agent then has the fate.
 func (sc scenario) stage(t *testing.T, f *fate) (*world, string) {
@@ -199,7 +203,7 @@ func (w *world) expect(where string, states ...compute.VMState) {
 	}
 	if w.storage != nil {
 		w.auditVolumes()
-		if n := len(w.volumes()); n != 3 {
+		if n := len(w.volumes()); n != 3 && !strings.Contains(where, "failure before deleting a volume") { // as in Nova, it then stays
 			w.t.Errorf("%s: after the server was deleted there are %d volumes", where, n)
 		}
 	}
@@ -277,9 +281,9 @@ func TestCrashDuringRecovery(t *testing.T) {
 
 // recoveries goes through all pairs of a first and a second death.
 func (sc scenario) recoveries(t *testing.T, total *atomic.Int64) {
-	for second := 1; ; second += pairStride {
+	for second := 1; ; second += sc.pairs() {
 		reached := 0
-		sc.eachDeath(t, pairStride, func(t *testing.T, w *world, accepted bool, where string) {
+		sc.eachDeath(t, sc.pairs(), func(t *testing.T, w *world, accepted bool, where string) {
 			f := newFate()
 			f.dieAt = second
 			w.boot(f)
@@ -324,8 +328,8 @@ func TestCrashAfterFailure(t *testing.T) {
 		for _, sc := range scenarios {
 			t.Run(sc.name, func(t *testing.T) {
 				t.Parallel()
-				for later := 1; ; later += pairStride {
-					n := sc.eachFailure(t, pairStride, later)
+				for later := 1; ; later += sc.pairs() {
+					n := sc.eachFailure(t, sc.pairs(), later)
 					total.Add(int64(n))
 					if n == 0 || t.Failed() {
 						return

@@ -116,8 +116,15 @@ func doConnectSpare(ctx context.Context, w *work) error {
 	return err
 }
 
-// doGiveSpareBack leaves the server with the volume that it had.
+// doGiveSpareBack leaves the server with the volume that it had. Once the guest has the new one there is no way back, and what is left of the
+// swap is done.
 func doGiveSpareBack(ctx context.Context, w *work) error {
+	switch done, err := w.exchanged(ctx); {
+	case err != nil:
+		return err
+	case done:
+		return doReleaseCopied(ctx, w)
+	}
 	other, err := w.spare(ctx)
 	if err == nil {
 		err = w.disconnectVolume(ctx, other, false)
@@ -154,6 +161,16 @@ func doCopyVolume(ctx context.Context, w *work) error {
 		return err
 	}
 	return w.exchange(ctx, d, other, disk)
+}
+
+// exchanged says that the server has the new volume.
+func (w *work) exchanged(ctx context.Context) (bool, error) {
+	args, err := w.volumeArgs()
+	if err != nil {
+		return false, err
+	}
+	d, err := w.device(ctx)
+	return err == nil && d.VolumeID == args.VolumeID, ignoreMissing(err)
 }
 
 // movedDisk is the guest's disk of a volume as it will be on another one.
