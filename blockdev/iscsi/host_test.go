@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -39,6 +40,10 @@ type host struct {
 	commands []string
 	logins   int
 	fail     func(args string) error
+
+	stepping sync.Mutex // of onStep
+	onStep   func()
+	counted  bool
 }
 
 // target is what is told of it at all of its portals.
@@ -63,7 +68,7 @@ func newHost(t *testing.T, change ...func(*Options)) *host {
 	if err := os.WriteFile(filepath.Join(h.etc, "iscsid.conf"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{SCSI: h.scsi, Etc: []string{h.etc}, Runner: h, Dial: h.dial}
+	o := Options{SCSI: h.scsi, Etc: []string{h.etc}, Runner: h, Dial: h.dial, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	for _, f := range change {
 		f(&o)
 	}
@@ -112,6 +117,7 @@ func (h *host) Run(ctx context.Context, c command.Cmd) ([]byte, error) {
 			return nil, err
 		}
 	}
+	h.stepped()
 	words := arguments(c.Args)
 	switch {
 	case c.Name != "iscsiadm":
@@ -124,6 +130,26 @@ func (h *host) Run(ctx context.Context, c command.Cmd) ([]byte, error) {
 		return h.discovery(words)
 	}
 	return nil, exit(7)
+}
+
+// step sets what is called at each command and each write.
+func (h *host) step(do func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.counted {
+		h.kernel.After(func() {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.stepped()
+		})
+	}
+	h.counted, h.onStep = true, do
+}
+
+func (h *host) stepped() {
+	if h.onStep != nil {
+		h.onStep()
+	}
 }
 
 func arguments(args []string) map[string]string {
@@ -209,7 +235,11 @@ func (h *host) logout(name string) error {
 	}
 	number := "host" + strings.TrimPrefix(name, "session")
 	devices, _ := filepath.Glob(filepath.Join(h.scsi.Sys, "bus/scsi/devices", strings.TrimPrefix(name, "session")+":*"))
-	if len(devices) > 0 {
+	if state, _ := os.ReadFile(filepath.Join(h.scsi.Sys, "class/iscsi_session", name, "state")); string(state) == "FAILED" {
+		for _, device := range devices {
+			h.vanish(device)
+		}
+	} else if len(devices) > 0 {
 		h.t.Errorf("logout of %s with %d disks", name, len(devices))
 	}
 	h.kernel.Unset("sys/class/iscsi_session/" + name)
@@ -217,6 +247,16 @@ func (h *host) logout(name string) error {
 	h.kernel.Unset("sys/devices/platform/" + number)
 	h.kernel.Unset("sys/class/scsi_host/" + number)
 	return nil
+}
+
+// vanish takes a disk away with its session.
+func (h *host) vanish(device string) {
+	blocks, _ := filepath.Glob(device + "/block/*")
+	for _, block := range blocks {
+		h.kernel.Unset("sys/block/" + filepath.Base(block))
+		h.kernel.Unset("sys/class/block/" + filepath.Base(block))
+	}
+	h.kernel.Unset("sys/bus/scsi/devices/" + filepath.Base(device))
 }
 
 func (h *host) discovery(words map[string]string) ([]byte, error) {

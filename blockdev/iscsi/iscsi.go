@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"compute-agent/blockdev/multipath"
 	"compute-agent/blockdev/scsi"
 	"compute-agent/internal/command"
 	"compute-agent/internal/keylock"
@@ -35,6 +36,8 @@ type Options struct {
 	Probe, Login, Device time.Duration
 	// Straggler bounds what other ways may still take when one works. 5 seconds.
 	Straggler time.Duration
+	// Scans is how often a target is asked for a LUN that it does not show, with pauses of 1, 2, 4... seconds (Nova: num_volume_scan_tries). 5.
+	Scans int
 
 	SCSI   scsi.System // scsi.Host() when it has no root
 	Etc    []string    // open-iscsi's directories: /etc/iscsi, /var/lib/iscsi
@@ -56,6 +59,9 @@ func (o Options) withDefaults() Options {
 		if *limit == 0 {
 			*limit = orElse
 		}
+	}
+	if o.Scans == 0 {
+		o.Scans = 5
 	}
 	if o.SCSI.Sys == "" {
 		o.SCSI = scsi.Host()
@@ -83,6 +89,7 @@ type Connector struct {
 	Options
 	admin   admin
 	records records
+	maps    multipath.Daemon
 
 	volumes keylock.Map[string] // by target and LUN
 	paths   keylock.Map[path]   // whoever logs in or out
@@ -99,6 +106,7 @@ func New(o Options) *Connector {
 		Options: o,
 		admin:   admin{o.Runner},
 		records: records{dirs: o.Etc, login: o.Login},
+		maps:    multipath.Daemon{SCSI: o.SCSI, Commands: o.Runner},
 		held:    map[path]int{},
 	}
 }

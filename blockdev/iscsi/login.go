@@ -35,7 +35,7 @@ func (c *Connector) isHeld(p path) bool {
 
 // find returns the session of a path.
 func (c *Connector) find(p path) (Session, bool, error) {
-	all, err := sessions(c.SCSI.Sys)
+	all, err := sessions(c.SCSI.Sys, p.iqn)
 	i := slices.IndexFunc(all, func(s Session) bool { return s.is(p) })
 	if err != nil || i < 0 {
 		return Session{}, false, err
@@ -116,7 +116,7 @@ func (c *Connector) connected(ctx context.Context, s Session) (Session, error) {
 			}
 		case <-ticker.C:
 		}
-		all, err := sessions(c.SCSI.Sys)
+		all, err := sessions(c.SCSI.Sys, s.IQN)
 		i := slices.IndexFunc(all, func(other Session) bool { return other.ID == s.ID })
 		if err != nil || i < 0 {
 			return Session{}, errors.Join(fmt.Errorf("iSCSI session %d has ended", s.ID), err)

@@ -32,8 +32,9 @@ func (s Session) is(p path) bool {
 	return s.IQN == p.iqn && s.Interface == p.iface && s.Portal == p.portal()
 }
 
-// sessions reads all sessions of the host, in the order of their numbers. One that ends while it is read is left out. sys is where sysfs is.
-func sessions(sys string) ([]Session, error) {
+// sessions reads the sessions of the host, or only those at one target, in the order of their numbers. One that ends while it is read is left out. sys
+// is where sysfs is.
+func sessions(sys, iqn string) ([]Session, error) {
 	entries, err := os.ReadDir(filepath.Join(sys, "class/iscsi_session"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // the kernel has no iSCSI, or not yet
@@ -43,6 +44,9 @@ func sessions(sys string) ([]Session, error) {
 	}
 	var found []Session
 	for _, e := range entries {
+		if iqn != "" && !isAt(sys, e.Name(), iqn) { // a host may have hundreds
+			continue
+		}
 		s, err := readSession(sys, e.Name())
 		switch {
 		case err == nil:
@@ -54,6 +58,11 @@ func sessions(sys string) ([]Session, error) {
 	}
 	slices.SortFunc(found, func(a, b Session) int { return a.ID - b.ID })
 	return found, nil
+}
+
+func isAt(sys, name, iqn string) bool {
+	text, err := os.ReadFile(filepath.Join(sys, "class/iscsi_session", name, "targetname"))
+	return err == nil && strings.TrimSpace(string(text)) == iqn
 }
 
 func readSession(sys, name string) (Session, error) {

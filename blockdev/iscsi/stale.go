@@ -15,7 +15,7 @@ type Login struct {
 
 // Sessions returns all iSCSI sessions of the host, whoever made them.
 func (c *Connector) Sessions() ([]Login, error) {
-	all, err := sessions(c.SCSI.Sys)
+	all, err := sessions(c.SCSI.Sys, "")
 	if err != nil {
 		return nil, err
 	}

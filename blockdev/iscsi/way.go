@@ -56,10 +56,28 @@ func (c *Connector) interfaceFor(t connector.Type) string {
 	return c.Interface
 }
 
+// targets are the ways without those that have the target and the LUN of one before.
+func (v volume) targets() []way {
+	var found []way
+	for _, w := range v.ways {
+		if !slices.ContainsFunc(found, func(other way) bool { return other.key() == w.key() }) {
+			found = append(found, w)
+		}
+	}
+	return found
+}
+
+// at says whether the volume's connection_info has the session, with that LUN: by its portal, or by any of the target's when that tells of them.
+func (v volume) at(s Session, lun uint64) bool {
+	return slices.ContainsFunc(v.ways, func(w way) bool {
+		return w.iqn == s.IQN && w.lun == lun && (v.info.ISCSI.Discover || w.portal() == s.Portal)
+	})
+}
+
 // lock keeps others from the same volume, by whatever portal they know it.
 func (c *Connector) lock(ctx context.Context, v volume) (unlock func(), err error) {
 	var keys []string
-	for _, w := range v.ways {
+	for _, w := range v.targets() {
 		keys = append(keys, w.key())
 	}
 	slices.Sort(keys) // so that two who want several never wait for each other
@@ -69,7 +87,7 @@ func (c *Connector) lock(ctx context.Context, v volume) (unlock func(), err erro
 			give()
 		}
 	}
-	for _, key := range slices.Compact(keys) {
+	for _, key := range keys {
 		give, err := c.volumes.Lock(ctx, key)
 		if err != nil {
 			unlock()
@@ -108,32 +126,6 @@ func (c *Connector) complete(ctx context.Context, v volume) ([]way, error) {
 	}
 	return ways, nil
 }
-
-// sessionsOf are the sessions in which the volume may be: by the portals that were told, or by any of the target's when there may be more.
-func (c *Connector) sessionsOf(v volume) ([]standing, error) {
-	all, err := sessions(c.SCSI.Sys)
-	if err != nil {
-		return nil, err
-	}
-	var found []standing
-	for _, s := range all {
-		for _, w := range v.ways {
-			if s.is(w.path) || v.info.ISCSI.Discover && s.IQN == w.iqn && s.Interface == w.iface {
-				found = append(found, standing{Session: s, lun: w.lun})
-				break
-			}
-		}
-	}
-	return found, nil
-}
-
-// standing is a session with the LUN that the volume has there.
-type standing struct {
-	Session
-	lun uint64
-}
-
-func (s standing) address() scsi.Address { return address(s.Session, s.lun) }
 
 func address(s Session, lun uint64) scsi.Address {
 	return scsi.Address{Host: s.Host, Channel: 0, Target: s.Target, LUN: lun}

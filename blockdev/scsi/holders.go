@@ -37,9 +37,12 @@ type Holder struct {
 // String is the holder for a person.
 func (h Holder) String() string { return string(h.Kind) + " " + h.Name }
 
-// bystanders are programs that look at every block device, and let go or do not mind when it goes. No guest runs under such a name: QEMU's process
+// bystanders are programs that look at every block device, some of them run by udev's rules, and let go or do not mind when it goes. No guest runs under such a name: QEMU's process
 // has libvirt's name for it.
-var bystanders = []string{"multipathd", "systemd-udevd", "(udev-worker)", "udisksd", "smartd", "iscsid"}
+var bystanders = []string{
+	"multipathd", "systemd-udevd", "(udev-worker)", "udisksd", "smartd", "iscsid",
+	"multipath", "kpartx", "blkid", "scsi_id", "lvm", "mdadm",
+}
 
 // partitionMap is the UUID of a map that kpartx made for a partition of a map; it is the map's own as a partition is the disk's.
 var partitionMap = regexp.MustCompile(`^part\d+-`)

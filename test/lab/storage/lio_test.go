@@ -112,13 +112,13 @@ func (g *group) chap(user, password string) {
 	g.t.Helper()
 	g.user, g.password = user, password
 	g.auth()
+	put(g.t, g.dir+"/attrib/authentication", "1")
 }
 
 func (g *group) auth() {
 	if g.user == "" {
 		return
 	}
-	put(g.t, g.dir+"/attrib/authentication", "1")
 	put(g.t, g.acl()+"/auth/userid", g.user)
 	put(g.t, g.acl()+"/auth/password", g.password)
 }
@@ -129,6 +129,12 @@ func (g *group) acl() string { return filepath.Join(g.dir, "acls", g.initiator) 
 func (g *group) show(lun int, b *backstore) {
 	g.t.Helper()
 	g.shown[lun] = b
+	g.link(lun, b)
+	g.t.Cleanup(func() { g.hide(lun) }) // before its disk goes, which may be younger than the group
+}
+
+func (g *group) link(lun int, b *backstore) {
+	g.t.Helper()
 	name := fmt.Sprintf("lun_%d", lun)
 	makeDir(g.t, filepath.Join(g.dir, "lun", name))
 	link(g.t, b.dir, filepath.Join(g.dir, "lun", name, "disk"))
@@ -139,10 +145,9 @@ func (g *group) show(lun int, b *backstore) {
 // hide takes a LUN away.
 func (g *group) hide(lun int) {
 	g.t.Helper()
-	if g.shown[lun] == nil {
-		return
+	if g.shown[lun] != nil && g.up {
+		g.unlink(lun)
 	}
-	g.unlink(lun)
 	delete(g.shown, lun)
 }
 
@@ -172,10 +177,11 @@ func (g *group) start() {
 	}
 	makeDir(g.t, g.acl())
 	for lun, b := range g.shown {
-		g.show(lun, b)
+		g.link(lun, b)
 	}
 	g.auth()
 	if len(g.portals) > 0 {
+		put(g.t, g.dir+"/attrib/authentication", map[bool]string{true: "1", false: "0"}[g.user != ""])
 		put(g.t, g.dir+"/enable", "1")
 	}
 }
