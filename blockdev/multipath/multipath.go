@@ -131,7 +131,7 @@ var wwidForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:+=@-]{0,255}$`)
 
 // Make returns the map of the paths to the disk with that WWID (scsi.System.WWID), and makes it if it is not there. It tells multipathd that the disk
 // is wanted, which it would otherwise leave alone while there is only one path (find_multipaths yes) or it is not known (strict). All paths that
-// multipathd accepts are in the map; at least one is. The error is NoMultipath when no map comes.
+// multipathd accepts are in the map, unless that takes too long; at least one is. udev has made its links. The error is NoMultipath when no map comes.
 func (d Daemon) Make(ctx context.Context, wwid string, paths []string) (Map, error) {
 	if !wwidForm.MatchString(wwid) {
 		return Map{}, &connector.Error{Reason: connector.NoMultipath, Field: "WWID", Value: wwid, Rule: "multipath has no name for the disk"}
@@ -143,32 +143,39 @@ func (d Daemon) Make(ctx context.Context, wwid string, paths []string) (Map, err
 	defer watch.Close() //nolint:errcheck // nothing is lost
 	ctx, cancel := context.WithTimeoutCause(ctx, d.patience(), fmt.Errorf("not there after %v", d.patience()))
 	defer cancel()
-	said, err := d.want(ctx, wwid, paths)
+	accepted, said, err := d.want(ctx, wwid, paths)
 	if err != nil {
 		return Map{}, err
 	}
 	var m Map
+	usable := false
 	err = watch.Until(ctx, func() (bool, error) {
-		var found bool
-		var err error
-		m, found, err = d.Find(wwid)
-		return found && m.ready && d.SCSI.Settled(m.Device), err
+		now, found, err := d.Find(wwid)
+		m, usable = now, found && now.ready && d.SCSI.Settled(now.Device)
+		// A map's first uevent comes before it has a table, and leaves no links.
+		return usable && holds(m, accepted) && d.SCSI.Path(m.Device) != d.SCSI.Node(m.Device), err
 	})
-	if err != nil {
+	if err != nil && !usable {
 		return Map{}, &connector.Error{Reason: connector.NoMultipath, Field: "map", Value: wwid, Rule: "multipathd makes none of the paths" + said, Err: err}
 	}
 	return m, nil
 }
 
-// want tells multipathd of the disk and of those of its paths that are in no map. said is what multipathd said other than ok.
-func (d Daemon) want(ctx context.Context, wwid string, paths []string) (said string, err error) {
+// holds says whether the map has all of the paths.
+func holds(m Map, paths []string) bool {
+	return !slices.ContainsFunc(paths, func(path string) bool { return !slices.Contains(m.Paths, path) })
+}
+
+// want tells multipathd of the disk and of those of its paths that are in no map, and returns those that it takes. said is what multipathd said other
+// than ok.
+func (d Daemon) want(ctx context.Context, wwid string, paths []string) (accepted []string, said string, err error) {
 	m, found, err := d.Find(wwid)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	if !found {
 		if _, err := d.Commands.Run(ctx, command.Cmd{Name: "multipath", Args: []string{"-a", wwid}}); err != nil {
-			return "", &connector.Error{Reason: connector.NoMultipath, Field: "WWID", Value: wwid, Rule: "multipath does not take it", Err: err}
+			return nil, "", &connector.Error{Reason: connector.NoMultipath, Field: "WWID", Value: wwid, Rule: "multipath does not take it", Err: err}
 		}
 	}
 	for _, path := range paths {
@@ -177,13 +184,15 @@ func (d Daemon) want(ctx context.Context, wwid string, paths []string) (said str
 		}
 		answer, err := d.ask(ctx, "add", "path", path)
 		if err != nil {
-			return "", &connector.Error{Reason: connector.NoMultipath, Field: "path", Value: path, Rule: "multipathd does not take it", Err: err}
+			return nil, "", &connector.Error{Reason: connector.NoMultipath, Field: "path", Value: path, Rule: "multipathd does not take it", Err: err}
 		}
 		if answer != okay {
 			said += fmt.Sprintf("; of %s it says %q", path, answer)
+			continue
 		}
+		accepted = append(accepted, path)
 	}
-	return said, nil
+	return accepted, said, nil
 }
 
 const okay = "ok"
