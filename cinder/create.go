@@ -73,7 +73,7 @@ func Draft(r VolumeRequest, t Type, from Sources) (Volume, error) {
 	var err error
 	switch {
 	case from.Image != nil:
-		err = v.fromImage(*from.Image)
+		err = v.fromImage(*from.Image, t)
 	case from.Snapshot != nil:
 		err = v.fromSnapshot(*from.Snapshot, *from.Volume, t)
 	case from.Volume != nil:
@@ -82,7 +82,7 @@ func Draft(r VolumeRequest, t Type, from Sources) (Volume, error) {
 	return v, err
 }
 
-func (v *Volume) fromImage(img Image) error {
+func (v *Volume) fromImage(img Image, t Type) error {
 	if !img.Active {
 		return invalidInput("imageRef", img.ID, "the image is not active")
 	}
@@ -94,6 +94,8 @@ func (v *Volume) fromImage(img Image) error {
 		return invalidInput("size", strconv.Itoa(v.SizeGiB), "volume size %dGB cannot be smaller than the image minDisk size %dGB", v.SizeGiB, img.MinDiskGiB)
 	case v.SizeGiB < gib(img.Bytes):
 		return invalidInput("size", strconv.Itoa(v.SizeGiB), "size of specified image %dGB is larger than volume size %dGB", gib(img.Bytes), v.SizeGiB)
+	case v.Encryption != nil && v.Encryption.Provider != "luks":
+		return invalidInput("volume_type", t.Name, "an image can be written to volumes of encryption luks only, not %s", v.Encryption.Provider)
 	case v.Encryption != nil && int64(v.SizeGiB)<<30 < img.Bytes+EncryptionBytes:
 		return invalidInput("size", strconv.Itoa(v.SizeGiB), "the image of %d bytes leaves no room for the header of an encrypted volume: ask for %d GiB", img.Bytes, v.SizeGiB+1)
 	}

@@ -41,6 +41,7 @@ type Pool struct {
 	Kind              string // local, lvm or fixed
 	TotalGiB, FreeGiB float64
 	AllocatedGiB      int
+	LargestGiB        int // that a volume can have; 0 for what is free
 	Multiattach       bool
 	// Copies says whether it can make snapshots, and volumes of snapshots and of volumes; LiveCopies, also of one that a server writes to.
 	Copies, LiveCopies bool

@@ -44,6 +44,8 @@ func (p Pool) lacks(v Volume, t Type) string {
 		return "it cannot make volumes with encryption " + v.Encryption.Provider
 	case (v.SnapshotID != "" || v.SourceID != "") && !p.Copies:
 		return "it cannot copy volumes"
+	case p.LargestGiB > 0 && v.SizeGiB > p.LargestGiB:
+		return fmt.Sprintf("the largest that is free has %d GiB", p.LargestGiB)
 	case float64(v.SizeGiB) > p.FreeGiB:
 		return fmt.Sprintf("%.4g GiB are free", max(0, p.FreeGiB))
 	}

@@ -75,7 +75,9 @@ var volumeScenarios = []volumeScenario{
 	{"delete encrypted", func(w *volumeWorld, ids map[string]string) {
 		encrypting(w, ids)
 		ids["a"] = w.made(cinder.VolumeRequest{SizeGiB: 1, Type: ids["t"]}).ID
-	}, func(w *volumeWorld, ids map[string]string) error { return w.DeleteVolume(w.t.Context(), ids["a"], false) },
+	}, func(w *volumeWorld, ids map[string]string) error {
+		return w.DeleteVolume(w.t.Context(), ids["a"], false)
+	},
 		func(w *volumeWorld, _ map[string]string) bool { return w.number(cinder.Available) == 0 }},
 	{"extend", available, func(w *volumeWorld, ids map[string]string) error { return w.ExtendVolume(w.t.Context(), ids["a"], 3) },
 		func(w *volumeWorld, ids map[string]string) bool { return w.rested(ids["a"]).SizeGiB == 3 }},

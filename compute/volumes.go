@@ -281,3 +281,13 @@ func (s *VolumeService) checkRoom(r Reader, v cinder.Volume, measured []cinder.P
 	i := slices.IndexFunc(pools, func(p cinder.Pool) bool { return p.Backend == v.Backend })
 	return pools[i].CheckRoom(v, gib-v.SizeGiB)
 }
+
+// UsedLUNs lists the LUNs of fixed backends that hold what deleted volumes had.
+func (s *VolumeService) UsedLUNs(ctx context.Context) ([]cinder.UsedLUN, error) {
+	return viewVolumes(ctx, s, Reader.UsedLUNs)
+}
+
+// CleanLUN is the operator's word that a LUN holds nothing any more: any project's volumes may have it. One that is clean stays so.
+func (s *VolumeService) CleanLUN(ctx context.Context, backend, lun string) error {
+	return s.change(ctx, func(tx Writer) error { return tx.DeleteUsedLUN(backend, lun) })
+}
