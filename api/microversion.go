@@ -61,16 +61,17 @@ func (m *microversions) requested(h http.Header) (microversion, error) {
 	return m.parse(asked)
 }
 
+// parse returns the minimum with the error.
 func (m *microversions) parse(s string) (microversion, error) {
 	major, minor, ok := strings.Cut(s, ".")
 	if !ok || !isVersionNumber(major, 4) || !isVersionNumber(minor, 4) {
-		return 0, badRequest("API Version String %s is of invalid format. Must be of format MajorNum.MinorNum.", quoted(s))
+		return m.min, badRequest("API Version String %s is of invalid format. Must be of format MajorNum.MinorNum.", quoted(s))
 	}
 	n, _ := strconv.Atoi(minor) // at most four digits
 	if v := microversion(n); major == strconv.Itoa(m.major) && v >= m.min && v <= m.max {
 		return v, nil
 	}
-	return 0, faultf(http.StatusNotAcceptable, "Version %s is not supported by the API. Minimum is %s and maximum is %s.", s, m.text(m.min), m.text(m.max))
+	return m.min, faultf(http.StatusNotAcceptable, "Version %s is not supported by the API. Minimum is %s and maximum is %s.", s, m.text(m.min), m.text(m.max))
 }
 
 // isVersionNumber tells whether s is a decimal number without leading zeros and not too long.

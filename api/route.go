@@ -145,7 +145,7 @@ func (a *api) dispatch(s service, rt route, w http.ResponseWriter, r *http.Reque
 	c := &call{Request: r, w: w, base: a.baseURL(r)}
 	if s.versions != nil {
 		v, err := s.versions.requested(r.Header)
-		if err != nil {
+		if err != nil && rt.access != forAll { // who asks which versions there are may ask in any
 			return nil, err
 		}
 		c.version = v

@@ -225,6 +225,7 @@ func TestVolumeMicroversions(t *testing.T) {
 		s.want(404, request{as: bob, path: "/volume/v3" + r.path, version: r.below})
 		s.want(r.status, request{as: bob, path: "/volume/v3" + r.path, version: r.from})
 	}
+	s.want(300, request{path: "/volume/", version: "3.999"}) // Cinder's own client asks so
 	for version, status := range map[string]int{"": 200, "3.0": 200, "latest": 200, "3.68": 406, "2.0": 406, "3": 400, "three": 400} {
 		res := s.send(request{as: bob, path: "/volume/v3/volumes", version: version})
 		if res.status != status {

@@ -50,6 +50,9 @@ type cloud struct {
 	// Compute is the microversion that the client asks for. Without one it takes 2.1, which does not
 	// know `--nic none` (2.37); from 2.88 on it refuses `hypervisor stats show`.
 	Compute string `yaml:"compute_api_version"`
+	// Volume is that of the block storage API: without one it takes 3.0, which has no attachments (3.27); from 3.66 on `volume snapshot create`
+	// says something that it then refuses to send.
+	Volume string `yaml:"volume_api_version"`
 }
 
 type clouds struct {
@@ -66,6 +69,7 @@ func (a access) write(admin identity.User, password string) error {
 		Region:  api.Region,
 		API:     "3",
 		Compute: "2.79",
+		Volume:  "3.60",
 	}
 	if selfSigned(a.config.TLSCert) {
 		c.CACert = a.config.TLSCert

@@ -4,6 +4,9 @@ import (
 	"context"
 	"path/filepath"
 
+	"compute-agent/blockdev/attach"
+	"compute-agent/blockdev/connector"
+	"compute-agent/blockdev/remote"
 	"compute-agent/compute"
 	"compute-agent/internal/command"
 )
@@ -12,6 +15,8 @@ import (
 const (
 	volumesDir    = "volumes"
 	volumeKeysDir = "volume-keys"
+	// volumeStateDir is what is connected to the host, and goes with what is there.
+	volumeStateDir = "connected-volumes"
 )
 
 // localBackend is the name of the backend whose volumes are files of the state directory.
@@ -34,4 +39,19 @@ func (a *agent) openVolumes(c *Config, blobs compute.Blobs, attached func(ctx co
 	})
 	a.onClose(func() error { service.Close(); return nil })
 	return service, nil
+}
+
+// openVolumeHost makes what connects volumes to this host: for now those in files.
+func (a *agent) openVolumeHost(ctx context.Context, c *Config) (*attach.Host, error) {
+	host, err := a.driver.Host(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files := remote.Files{Dirs: []string{filepath.Join(c.StateDir, volumesDir)}}
+	return attach.New(attach.Options{
+		Connectors: map[connector.Type]connector.Connector{connector.File: files},
+		State:      filepath.Join(c.StateDir, volumeStateDir),
+		Facts:      attach.Facts{Root: "/", Host: host.Hostname},
+		Log:        a.log,
+	})
 }

@@ -223,9 +223,13 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	if err != nil {
 		return backend{}, err
 	}
+	volumeHost, err := a.openVolumeHost(ctx, c)
+	if err != nil {
+		return backend{}, err
+	}
 	manager, err = compute.New(compute.Options{
 		Store: a.store, Driver: a.driver, Disks: disks, Blobs: library, Networks: networks, HostNetwork: hostNetwork,
-		Volumes: volumes, VolumeService: volumes,
+		Volumes: volumes, VolumeService: volumes, VolumeHost: volumeHost,
 		NodeID:          nodeID,
 		Version:         readBuild().Version,
 		Capacity:        limits,
