@@ -44,7 +44,7 @@ func (d BlockDevice) root() bool { return d.BootIndex != nil && *d.BootIndex == 
 // connected says that the host may have the volume: the service was asked for the way to it.
 func (d BlockDevice) connected() bool { return d.Connection != nil }
 
-// guestDevices are the block devices that a guest which is made now gets.
+// guestVolumes are the block devices that a guest which is made now gets.
 func guestVolumes(tx VolumeReader, serverID string) ([]BlockDevice, error) {
 	list, err := tx.BlockDevices(serverID)
 	return slices.DeleteFunc(list, func(d BlockDevice) bool { return !d.Attached || d.spare() }), err
@@ -193,7 +193,7 @@ func volumeFailure(volumeID string, err error) error {
 		return known
 	}
 	f := &Failure{Kind: errVolume, Subject: "volume " + volumeID, Reason: reasons[refused.Reason], Err: err}
-	if f.Reason == "" || refused.Reason == connector.IdentityMismatch || refused.Reason == connector.InUse {
+	if f.Reason == "" { // of a mismatch the user is told both identities
 		f.Reason, f.Err = refused.Error(), nil
 	}
 	return f
@@ -211,4 +211,5 @@ var reasons = map[connector.Reason]string{
 	connector.NoDevice:    "its storage has no such disk",
 	connector.NoMultipath: "multipath is asked for, and cannot be had",
 	connector.BadSize:     "its disk has no size that can be used",
+	connector.InUse:       "something on the host still holds its disk",
 }

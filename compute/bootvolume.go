@@ -177,7 +177,7 @@ func (w *work) makeVolume(ctx context.Context, s Server, d BlockDevice) error {
 			return notMade(d.VolumeID, err)
 		}
 		if err := volumes.Attach(ctx, d.AttachmentID, d.VolumeID, d.ServerID); err != nil {
-			return notMade(d.VolumeID, err)
+			return notReserved(d.VolumeID, err)
 		}
 		if err := w.m.store.View(ctx, func(tx Reader) error { return noteMade(tx, &d) }); err != nil {
 			return err
@@ -206,12 +206,23 @@ func noteMade(tx VolumeReader, d *BlockDevice) error {
 	return nil
 }
 
-// notMade says why a server's volume could not be made.
+// notMade says why a server's volume could not be made. It is not tried again: a volume in an error stays in it.
 func notMade(volumeID string, err error) error {
-	if refused, is := errors.AsType[*cinder.Refusal](err); is {
-		return &Failure{Kind: errors.Join(errVolume, refused), Subject: "volume " + volumeID, Reason: refused.Error()}
+	if err == nil {
+		return nil
 	}
-	return volumesCall(err)
+	f := &Failure{Kind: errVolume, Subject: "volume " + volumeID, Reason: "it could not be made for the server", Err: plain(err)}
+	if refused, is := errors.AsType[*cinder.Refusal](err); is {
+		f.Reason, f.Err = refused.Error(), refused
+	}
+	return f
+}
+
+func notReserved(volumeID string, err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return volumesCall(err)
+	}
+	return notMade(volumeID, err)
 }
 
 // doUnmakeVolumes gives a server's volumes back that could not be built. Those that were made for it and would have gone with it go now.

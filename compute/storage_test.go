@@ -38,6 +38,7 @@ type storage struct {
 	identity  map[string]string // by volume: what its disk says, where that is not the volume's own
 	refuse    error             // what the host says of whatever it is to connect
 	gone      bool              // the targets
+	holder    string            // of all devices, beside guests
 	grown     map[string]int64  // by volume: bytes
 }
 
@@ -131,8 +132,11 @@ func (s *storage) Connect(_ context.Context, r compute.VolumeConnection) (d conn
 // Disconnect implements compute.VolumeHost.
 func (s *storage) Disconnect(_ context.Context, r compute.VolumeConnection) error {
 	s.mu.Lock()
-	path := s.connected[r.VolumeID]
+	path, holder := s.connected[r.VolumeID], s.holder
 	s.mu.Unlock()
+	if holder != "" {
+		return &connector.Error{Reason: connector.InUse, Field: "device", Value: path, Rule: holder + " holds it"}
+	}
 	if s.held(path) {
 		return &connector.Error{Reason: connector.InUse, Field: "device", Value: path, Rule: "a guest has it open"}
 	}
