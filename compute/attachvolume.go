@@ -76,7 +76,7 @@ func (m *Manager) AttachVolume(ctx context.Context, serverID string, want BlockD
 	if err != nil {
 		return d, &Failure{Kind: ErrUnavailable, Reason: "the hypervisor does not answer", Err: err}
 	}
-	_, err = m.inTurn(ctx, serverID, OpAttachVolume, func(tx Writer, s Server) (json.RawMessage, error) {
+	err = m.inTurn(ctx, serverID, OpAttachVolume, func(tx Writer, s Server) (json.RawMessage, error) {
 		if err := admit(CmdAttachVolume, s); err != nil {
 			return nil, err
 		}
@@ -110,20 +110,20 @@ const turnTime = time.Minute
 
 // inTurn is beginWith for commands that users send several of at once for one server: each waits until those before it are done. What is
 // under way otherwise is a conflict.
-func (m *Manager) inTurn(ctx context.Context, serverID string, kind OperationKind, accept func(Writer, Server) (json.RawMessage, error)) (*run, error) {
+func (m *Manager) inTurn(ctx context.Context, serverID string, kind OperationKind, accept func(Writer, Server) (json.RawMessage, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, turnTime)
 	defer cancel()
 	for {
 		var busy bool
-		r, err := m.beginWith(ctx, serverID, kind, func(tx Writer, s Server) (json.RawMessage, error) {
+		_, err := m.beginWith(ctx, serverID, kind, func(tx Writer, s Server) (json.RawMessage, error) {
 			busy = slices.Contains(tasksInTurn, s.Task)
 			return accept(tx, s)
 		})
 		if err == nil || !busy || !errors.Is(err, ErrConflict) || m.open() != nil {
-			return r, err
+			return err
 		}
 		if m.Wait(ctx, serverID) != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -212,7 +212,7 @@ func (m *Manager) DetachVolume(ctx context.Context, serverID, volumeID string) e
 	if err := m.canPlugDisks(); err != nil {
 		return err
 	}
-	_, err := m.inTurn(ctx, serverID, OpDetachVolume, func(tx Writer, s Server) (json.RawMessage, error) {
+	return m.inTurn(ctx, serverID, OpDetachVolume, func(tx Writer, s Server) (json.RawMessage, error) {
 		d, err := deviceWith(tx, serverID, volumeID)
 		if err != nil {
 			return nil, err
@@ -228,7 +228,6 @@ func (m *Manager) DetachVolume(ctx context.Context, serverID, volumeID string) e
 		}
 		return json.Marshal(volumeArgs{DeviceID: d.ID})
 	})
-	return err
 }
 
 // KeepVolume says whether a server's volume is deleted with it.

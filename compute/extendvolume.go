@@ -11,7 +11,7 @@ import (
 // ExtendAttached has a server's guest see that a volume has grown, which is done at its storage. It returns as soon as the request is stored; how it ends
 // the volume service is told (Volumes.Extended). ErrNotFound when the server has not got the volume.
 func (m *Manager) ExtendAttached(ctx context.Context, serverID, volumeID string) error {
-	_, err := m.inTurn(ctx, serverID, OpExtendVolume, func(tx Writer, s Server) (json.RawMessage, error) {
+	return m.inTurn(ctx, serverID, OpExtendVolume, func(tx Writer, s Server) (json.RawMessage, error) {
 		d, err := deviceWith(tx, serverID, volumeID)
 		if err != nil {
 			return nil, err
@@ -27,7 +27,6 @@ func (m *Manager) ExtendAttached(ctx context.Context, serverID, volumeID string)
 		args.GiB = max(v.SizeGiB, v.NewGiB)
 		return json.Marshal(args)
 	})
-	return err
 }
 
 func (m *Manager) extendVolumeProcedure() procedure {

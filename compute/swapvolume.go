@@ -20,7 +20,7 @@ func (m *Manager) SwapVolume(ctx context.Context, serverID, oldID, newID string)
 	if _, err := m.diskCopier(); err != nil {
 		return err
 	}
-	_, err := m.inTurn(ctx, serverID, OpSwapVolume, func(tx Writer, s Server) (json.RawMessage, error) {
+	return m.inTurn(ctx, serverID, OpSwapVolume, func(tx Writer, s Server) (json.RawMessage, error) {
 		d, err := deviceWith(tx, serverID, oldID)
 		if err != nil {
 			return nil, err
@@ -34,7 +34,6 @@ func (m *Manager) SwapVolume(ctx context.Context, serverID, oldID, newID string)
 		}
 		return json.Marshal(volumeArgs{DeviceID: d.ID, OtherID: other.ID, VolumeID: newID})
 	})
-	return err
 }
 
 func (m *Manager) diskCopier() (virt.DiskCopier, error) {
