@@ -71,35 +71,43 @@ func (s Session) path() (path, error) {
 }
 
 // takeAway removes the map above the disks and the disks, if nobody holds any of them. multipathd may be about to make a map of disks that have just
-// come: what it makes meanwhile is taken away as well.
+// come, and udev's programs to look at it: what comes meanwhile is taken away as well.
 func (c *Connector) takeAway(ctx context.Context, disks []disk) error {
-	if len(disks) == 0 {
-		return nil
-	}
-	var maps []multipath.Map
-	for {
+	const tries = 4
+	for n := 1; len(disks) > 0; n++ {
 		c.settle(ctx, disks)
-		now, err := c.mapsOf(disks)
+		maps, err := c.mapsOf(disks)
 		if err != nil {
 			return err
 		}
-		failure := c.takeNow(ctx, disks, now)
+		failure := c.takeNow(ctx, disks, maps)
 		if failure == nil {
 			return c.orphans(ctx, disks)
 		}
-		after, err := c.mapsOf(disks)
-		if err != nil || !slices.ContainsFunc(after, func(m multipath.Map) bool { return !contains(now, m) && !contains(maps, m) }) {
+		var refused *connector.Error
+		held := errors.As(failure, &refused) && refused.Reason == connector.InUse
+		if n == tries || ctx.Err() != nil || held && !c.newMap(disks, maps) {
 			return failure
 		}
-		maps = append(maps, now...) // each can make us begin again once
+		disks = slices.DeleteFunc(disks, func(d disk) bool {
+			_, found, err := c.SCSI.Find(d.Address)
+			return !found && err == nil
+		})
 	}
+	return nil
+}
+
+// newMap says whether a map has come that was not among those.
+func (c *Connector) newMap(disks []disk, maps []multipath.Map) bool {
+	now, err := c.mapsOf(disks)
+	return err == nil && slices.ContainsFunc(now, func(m multipath.Map) bool { return !contains(maps, m) })
 }
 
 func contains(maps []multipath.Map, m multipath.Map) bool {
 	return slices.ContainsFunc(maps, func(other multipath.Map) bool { return other.Device == m.Device })
 }
 
-// settle waits until udev has done with disks that have just come.
+// settle waits until udev has done with disks that have just come, and with the maps above them.
 func (c *Connector) settle(ctx context.Context, disks []disk) {
 	ctx, cancel := context.WithTimeout(ctx, c.Straggler)
 	defer cancel()
@@ -108,12 +116,17 @@ func (c *Connector) settle(ctx context.Context, disks []disk) {
 		return
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
-	for _, d := range disks {
-		_ = watch.Until(ctx, func() (bool, error) {
-			now, found, err := c.SCSI.Find(d.Address)
-			return !found || now.Name == "" || c.SCSI.Settled(now.Name), err
-		})
-	}
+	_ = watch.Until(ctx, func() (bool, error) {
+		for _, d := range disks {
+			if now, found, err := c.SCSI.Find(d.Address); err != nil || found && now.Name != "" && !c.SCSI.Settled(now.Name) {
+				return false, err
+			}
+		}
+		maps, err := c.mapsOf(disks)
+		return !slices.ContainsFunc(maps, func(m multipath.Map) bool {
+			return !c.SCSI.Settled(m.Device) || c.SCSI.Path(m.Device) == c.SCSI.Node(m.Device)
+		}), err
+	})
 }
 
 // orphans takes away maps of the disks that have none of them any more.

@@ -2,7 +2,6 @@ package iscsi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -119,7 +118,7 @@ func (c *Connector) connected(ctx context.Context, s Session) (Session, error) {
 		all, err := sessions(c.SCSI.Sys, s.IQN)
 		i := slices.IndexFunc(all, func(other Session) bool { return other.ID == s.ID })
 		if err != nil || i < 0 {
-			return Session{}, errors.Join(fmt.Errorf("iSCSI session %d has ended", s.ID), err)
+			return Session{}, &connector.Error{Reason: connector.Unreachable, Field: "target_portal", Value: s.Portal, Rule: fmt.Sprintf("session %d has ended", s.ID), Err: err}
 		}
 		s = all[i]
 	}
