@@ -350,3 +350,25 @@ func (d Daemon) patience() time.Duration {
 	}
 	return DefaultPatience
 }
+
+// Release takes a path out of a map that it does not belong into any more, because its LUN was given to another disk; a map of no other path goes
+// with it. The error is InUse when the map has no other path and somebody holds it.
+func (d Daemon) Release(ctx context.Context, m Map, path string) error {
+	if len(m.Paths) < 2 {
+		return d.Remove(ctx, m)
+	}
+	watch, err := d.SCSI.Kernel.Watch()
+	if err != nil {
+		return err
+	}
+	defer watch.Close() //nolint:errcheck // nothing is lost
+	d.Forget(ctx, path)
+	err = watch.Until(ctx, func() (bool, error) {
+		now, found, err := d.Of(path)
+		return !found || now.Device != m.Device, err
+	})
+	if err != nil {
+		return fmt.Errorf("path %s of multipath map %s: %w", path, m.Name, err)
+	}
+	return nil
+}

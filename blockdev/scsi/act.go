@@ -49,20 +49,24 @@ func (s System) Rescan(ctx context.Context, a Address) error {
 	})
 }
 
-// Delete removes the device and returns when it is gone. It does not ask who holds it: Remove does. One that is not there is removed.
+// Delete removes the device and returns when it is gone, for udev too. It does not ask who holds it: Remove does. One that is not there is removed.
 func (s System) Delete(ctx context.Context, a Address) error {
 	watch, err := s.Kernel.Watch()
 	if err != nil {
 		return err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
+	d, _, _ := s.Find(a)
 	err = bounded(ctx, fmt.Sprintf("removal of SCSI device %v", a), func() error {
 		return s.Kernel.Write(s.device(a)+"/delete", "1")
 	})
 	if err != nil && !gone(err) {
 		return err
 	}
-	err = watch.Until(ctx, func() (bool, error) { return !exists(s.device(a)), nil })
+	// The next disk gets the same number, and must not be taken for this one by what udev has of it.
+	err = watch.Until(ctx, func() (bool, error) {
+		return !exists(s.device(a)) && (d.Number == "" || !s.hasUdev() || !s.udev(d.Number).there), nil
+	})
 	if err != nil {
 		return fmt.Errorf("SCSI device %v does not go: %w", a, err)
 	}
@@ -168,14 +172,14 @@ func (s System) renew(ctx context.Context, old Device) (Device, bool, error) {
 	if err != nil || !found {
 		return Device{}, false, err
 	}
-	if rescan == nil && d.State == Running && d.Name != "" && d.Identity == old.Identity && d.Bytes > 0 {
+	if rescan == nil && d.State == Running && d.Name != "" && d.Identity == old.Identity && d.Bytes > 0 && s.consistent(d) {
 		return d, true, nil
 	}
 	err = s.Remove(ctx, d)
 	var refused *connector.Error
 	switch {
 	case !errors.As(err, &refused) || refused.Reason != connector.InUse:
-	case d.Identity == old.Identity:
+	case d.Identity == old.Identity && s.consistent(d):
 		err = &connector.Error{Reason: connector.Unreachable, Field: d.Name, Rule: fmt.Sprintf("the disk's state is %s, its size %d", d.State, d.Bytes), Err: rescan}
 	default:
 		refused.Rule += fmt.Sprintf("; it was %s and is %s now", text(old.Identity), text(d.Identity))

@@ -35,11 +35,41 @@ func (s System) udev(number string) record {
 // Settled says whether udev has done with a block device: its links are there, and udev's programs do not hold it any more. Without udev there is
 // nothing to wait for.
 func (s System) Settled(name string) bool {
-	if !exists(filepath.Join(s.RunUdev, "control")) {
+	if !s.hasUdev() {
 		return true
 	}
 	number, err := s.number(name)
-	return err == nil && s.udev(number).there
+	if err != nil {
+		return false
+	}
+	r := s.udev(number)
+	return r.there && s.current(r, name)
+}
+
+func (s System) hasUdev() bool { return exists(filepath.Join(s.RunUdev, "control")) }
+
+const seqLink = "disk/by-diskseq/"
+
+// current says whether a record is of this device, and not of an earlier one that had its number.
+func (s System) current(r record, name string) bool {
+	seq, err := readText(s.Sys, "block", name, "diskseq")
+	if err != nil {
+		return true // a kernel before 5.15
+	}
+	for _, link := range r.links {
+		if is, ok := strings.CutPrefix(link, seqLink); ok {
+			return is == seq
+		}
+	}
+	return true
+}
+
+// consistent says whether udev knows a disk by the name that the disk has now. It does not when the disk's LUN was given to another while nobody
+// looked: udev is told of a change of its size at best.
+func (s System) consistent(d Device) bool {
+	name, known := MapName(d.Identity), s.udev(d.Number).properties["ID_SERIAL"]
+	sameKind := name != "" && known != "" && name[0] == known[0] && len(name) == len(known)
+	return !sameKind || name == known
 }
 
 // linkKinds are the names that stay the same when the host starts again, the best first.

@@ -1,0 +1,231 @@
+// Package lun makes one device of the disks that a volume's paths are, and takes them away again: whatever the fabric, who has found the addresses of a
+// logical unit goes on here. It decides which disk a guest may get, and which may be removed.
+package lun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"compute-agent/blockdev/connector"
+	"compute-agent/blockdev/multipath"
+	"compute-agent/blockdev/scsi"
+)
+
+// Host is where disks are put together. All methods may be called concurrently, but not for the same volume.
+type Host struct {
+	SCSI scsi.System
+	Maps multipath.Daemon
+	// Multipath makes a map of each volume's paths, also of one. Without it a map that is there already is used all the same.
+	Multipath bool
+	// Enforce refuses volumes that no map can be made of (enforce_multipath); otherwise one path is used as it is. So does a volume's own
+	// EnforceMultipath.
+	Enforce bool
+	Log     *slog.Logger
+}
+
+// Attach scans for a logical unit at its addresses, all at once, and returns its device: the disk known, or, with known empty, the one that Info
+// names, if it names one. What it found and does not return it takes away again, unless it was there before. Paths that fail are left out as
+// long as one works; the error is that of the first of them, and NoDevice before Unreachable.
+func (h Host) Attach(ctx context.Context, info connector.Info, known connector.Identity, addresses []scsi.Address) (connector.Device, error) {
+	if h.enforced(info) {
+		if err := h.Maps.Check(ctx); err != nil {
+			return connector.Device{}, err
+		}
+	}
+	fresh := slices.DeleteFunc(slices.Clone(addresses), func(a scsi.Address) bool {
+		_, found, err := h.SCSI.Find(a)
+		return found || err != nil
+	})
+	disks, err := h.scan(ctx, addresses)
+	var device connector.Device
+	if err == nil {
+		device, err = h.assemble(ctx, info, known, disks)
+	}
+	if err != nil {
+		clean := context.WithoutCancel(ctx)
+		for _, d := range disks {
+			if slices.Contains(fresh, d.Address) {
+				err = errors.Join(err, h.SCSI.Remove(clean, d))
+			}
+		}
+	}
+	return device, err
+}
+
+func (h Host) enforced(info connector.Info) bool { return h.Enforce || info.EnforceMultipath }
+
+// scan attaches the disks at the addresses.
+func (h Host) scan(ctx context.Context, addresses []scsi.Address) ([]scsi.Device, error) {
+	disks := make([]scsi.Device, len(addresses))
+	failed := make([]error, len(addresses))
+	var wg sync.WaitGroup
+	for i, a := range addresses {
+		wg.Go(func() { disks[i], failed[i] = h.one(ctx, a) })
+	}
+	wg.Wait()
+	var there []scsi.Device
+	for i, d := range disks {
+		if failed[i] == nil {
+			there = append(there, d)
+		}
+	}
+	if len(there) > 0 {
+		for i, err := range failed {
+			if err != nil {
+				h.log().WarnContext(ctx, "A path to a volume is not there", "address", addresses[i].String(), "cause", err)
+			}
+		}
+		return there, nil
+	}
+	return nil, worst(failed)
+}
+
+// worst is the error that tells most: that the disk is held or another one before that there is none, and that before all others.
+func worst(errs []error) error {
+	for _, reason := range []connector.Reason{connector.InUse, connector.IdentityMismatch, connector.NoDevice} {
+		for _, err := range errs {
+			var e *connector.Error
+			if errors.As(err, &e) && e.Reason == reason {
+				return err
+			}
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return &connector.Error{Reason: connector.Unreachable, Rule: "no path leads to the volume"}
+}
+
+// one attaches a disk. A path that an earlier volume's map still holds is taken out of that map.
+func (h Host) one(ctx context.Context, a scsi.Address) (scsi.Device, error) {
+	d, err := h.SCSI.Attach(ctx, a)
+	if reason(err) == connector.InUse {
+		if stale, found, _ := h.SCSI.Find(a); found && stale.Name != "" {
+			d = stale
+		}
+	} else if err != nil {
+		return d, err
+	}
+	m, mapped, lost := h.Maps.Of(d.Name)
+	if lost != nil || !mapped || m.WWID == scsi.MapName(d.Identity) || err == nil && m.WWID == h.SCSI.WWID(d) {
+		return d, errors.Join(err, lost)
+	}
+	if refused := h.Maps.Release(ctx, m, d.Name); refused != nil {
+		return scsi.Device{}, errors.Join(err, refused)
+	}
+	return h.SCSI.Attach(ctx, a)
+}
+
+// assemble checks that the disks are one disk, and the right one, and makes the device of them.
+func (h Host) assemble(ctx context.Context, info connector.Info, known connector.Identity, disks []scsi.Device) (connector.Device, error) {
+	first := disks[0]
+	for _, d := range disks {
+		if err := right(info, known, d); err != nil {
+			return connector.Device{}, err
+		}
+		switch {
+		case d.Identity != first.Identity || len(disks) > 1 && d.Identity == "":
+			return connector.Device{}, &connector.Error{Reason: connector.IdentityMismatch, Field: d.Name, Value: string(d.Identity),
+				Rule: fmt.Sprintf("the paths lead to different disks: %s is %q", first.Name, first.Identity)}
+		case d.Bytes == 0 || d.Bytes != first.Bytes:
+			return connector.Device{}, &connector.Error{Reason: connector.BadSize, Field: d.Name, Value: fmt.Sprint(d.Bytes),
+				Rule: fmt.Sprintf("a disk must not be empty and its paths must have one size; %s has %d bytes", first.Name, first.Bytes)}
+		}
+	}
+	if err := h.checkTwins(disks); err != nil {
+		return connector.Device{}, err
+	}
+	return h.device(ctx, info, disks)
+}
+
+// right checks a disk against what is known of it, or what the storage system says.
+func right(info connector.Info, known connector.Identity, d scsi.Device) error {
+	if err := connector.CheckIdentity(d.Name, d.Identity, known); err != nil {
+		return err
+	}
+	if known == "" && info.WWID != "" && !scsi.SameWWID(d.Identity, info.WWID) {
+		return &connector.Error{Reason: connector.IdentityMismatch, Field: d.Name, Value: string(d.Identity),
+			Rule: fmt.Sprintf("the storage system says that the volume is %s", info.WWID)}
+	}
+	return nil
+}
+
+// checkTwins refuses a disk that is there at other addresses as well and held there by others than its map: whoever writes there and a guest would
+// know nothing of each other.
+func (h Host) checkTwins(disks []scsi.Device) error {
+	if disks[0].Identity == "" {
+		return nil
+	}
+	all, err := h.SCSI.Devices()
+	if err != nil {
+		return err
+	}
+	for _, d := range all {
+		ours := slices.ContainsFunc(disks, func(o scsi.Device) bool { return o.Address == d.Address })
+		if d.Identity != disks[0].Identity || ours || d.Name == "" {
+			continue
+		}
+		if err := h.SCSI.CheckFree(d.Name, h.mapsOf(d)...); err != nil {
+			return fmt.Errorf("%s is the disk %s too: %w", d.Name, disks[0].Name, err)
+		}
+	}
+	return nil
+}
+
+// mapsOf are the kernel's names of the multipath maps of a disk: those that carry its own WWID.
+func (h Host) mapsOf(d scsi.Device) []string {
+	m, found, err := h.Maps.Of(d.Name)
+	if err != nil || !found || m.WWID != h.SCSI.WWID(d) {
+		return nil
+	}
+	return []string{m.Device}
+}
+
+// device is the map of the disks, or one of them.
+func (h Host) device(ctx context.Context, info connector.Info, disks []scsi.Device) (connector.Device, error) {
+	m, found, err := h.Maps.Of(disks[0].Name)
+	if h.Multipath || h.enforced(info) {
+		m, err = h.Maps.Make(ctx, h.SCSI.WWID(disks[0]), names(disks))
+		found = err == nil
+		if err != nil && !h.enforced(info) && ctx.Err() == nil {
+			h.log().WarnContext(ctx, "A volume has no multipath map: one path is used", "disk", disks[0].Name, "cause", err)
+			err = nil
+		}
+	}
+	if err != nil {
+		return connector.Device{}, err
+	}
+	device := connector.Device{Format: "raw", Identity: disks[0].Identity, Bytes: disks[0].Bytes, Paths: names(disks)}
+	if !found {
+		device.Path = h.SCSI.Path(disks[0].Name)
+		return device, nil
+	}
+	if m.Bytes != device.Bytes {
+		if m, err = h.Maps.Resize(ctx, m); err != nil {
+			return connector.Device{}, err
+		}
+	}
+	device.Path, device.Map, device.Paths, device.Bytes = h.SCSI.Path(m.Device), m.Name, m.Paths, m.Bytes
+	return device, nil
+}
+
+func names(disks []scsi.Device) []string {
+	out := make([]string, len(disks))
+	for i, d := range disks {
+		out[i] = d.Name
+	}
+	return out
+}
+
+func (h Host) log() *slog.Logger {
+	if h.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return h.Log
+}
