@@ -86,7 +86,7 @@ func (c *Connector) pause(ctx context.Context) error {
 		return err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
-	asked := 0 // the first time before any event
+	asked := 0          // the first time before any event
 	return watch.Until(ctx, func() (bool, error) {
 		asked++
 		return asked > 1, nil

@@ -203,7 +203,7 @@ func (h Host) device(ctx context.Context, info connector.Info, disks []scsi.Devi
 	}
 	device := connector.Device{Format: "raw", Identity: disks[0].Identity, Bytes: disks[0].Bytes, Paths: names(disks)}
 	if !found {
-		device.Path = h.SCSI.Path(disks[0].Name)
+		device.Path = h.path(disks)
 		return device, nil
 	}
 	if m.Bytes != device.Bytes {
@@ -213,6 +213,16 @@ func (h Host) device(ctx context.Context, info connector.Info, disks []scsi.Devi
 	}
 	device.Path, device.Map, device.Paths, device.Bytes = h.SCSI.Path(m.Device), m.Name, m.Paths, m.Bytes
 	return device, nil
+}
+
+// path is that of one of the disks: of the one that udev's link by identity leads to, which is one of them.
+func (h Host) path(disks []scsi.Device) string {
+	for _, d := range disks {
+		if path := h.SCSI.Path(d.Name); path != h.SCSI.Node(d.Name) {
+			return path
+		}
+	}
+	return h.SCSI.Node(disks[0].Name)
 }
 
 func names(disks []scsi.Device) []string {

@@ -37,12 +37,12 @@ type Holder struct {
 // String is the holder for a person.
 func (h Holder) String() string { return string(h.Kind) + " " + h.Name }
 
-// bystanders are programs that look at every block device, some of them run by udev's rules, and let go or do not mind when it goes. No guest runs under such a name: QEMU's process
-// has libvirt's name for it.
-var bystanders = []string{
-	"multipathd", "systemd-udevd", "(udev-worker)", "udisksd", "smartd", "iscsid",
-	"multipath", "kpartx", "blkid", "scsi_id", "lvm", "mdadm",
-}
+// bystanders are programs that look at every block device, and let go or do not mind when it goes. No guest runs under such a name: QEMU's process has
+// libvirt's name for it.
+var bystanders = append([]string{"multipathd", "udisksd", "smartd", "iscsid", "multipath", "kpartx", "blkid", "scsi_id", "lvm", "mdadm"}, udevd...)
+
+// udevd are udev's own processes. Whatever a rule has them run is a bystander as well.
+var udevd = []string{"systemd-udevd", "(udev-worker)"}
 
 // partitionMap is the UUID of a map that kpartx made for a partition of a map; it is the map's own as a partition is the disk's.
 var partitionMap = regexp.MustCompile(`^part\d+-`)
@@ -197,14 +197,27 @@ func (s System) processes(w *walk) error {
 	}
 	self := strconv.Itoa(os.Getpid())
 	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err == nil && e.Name() != self && s.hasOpen(e.Name(), w.numbers) {
+		if _, err := strconv.Atoi(e.Name()); err == nil && e.Name() != self && s.hasOpen(e.Name(), w.numbers) && !s.bystander(e.Name()) {
 			program, _ := readText(s.Proc, e.Name(), "comm")
-			if !slices.Contains(bystanders, program) {
-				w.add(Holder{Kind: HeldByProcess, Name: program + " (" + e.Name() + ")"})
-			}
+			w.add(Holder{Kind: HeldByProcess, Name: program + " (" + e.Name() + ")"})
 		}
 	}
 	return nil
+}
+
+// bystander says whether a process is one of those, or a program that udev runs on each device, such as multipath or blkid.
+func (s System) bystander(pid string) bool {
+	program, err := readText(s.Proc, pid, "comm")
+	if err != nil || slices.Contains(bystanders, program) {
+		return true // or it has ended meanwhile
+	}
+	stat, _ := readText(s.Proc, pid, "stat")
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:]) // proc_pid_stat(5): pid (comm) state ppid
+	if len(fields) < 2 {
+		return false
+	}
+	parent, _ := readText(s.Proc, fields[1], "comm")
+	return slices.Contains(udevd, parent)
 }
 
 func (s System) hasOpen(pid string, numbers map[string]bool) bool {

@@ -94,8 +94,7 @@ func (d *Daemon) answer(args []string) (string, bool) {
 		d.coalesce(args[2])
 		return "ok", true
 	case len(args) == 3 && strings.HasPrefix(line, "del path "):
-		d.known = slices.DeleteFunc(d.known, func(p string) bool { return p == args[2] })
-		return "ok", true
+		return d.forget(args[2])
 	case len(args) == 3 && strings.HasPrefix(line, "resize map "):
 		return d.resize(args[2])
 	case len(args) == 4 && strings.HasPrefix(line, "show map "):
@@ -199,6 +198,24 @@ func (d *Daemon) flush(wwid string) bool {
 		d.Kernel.Unset(file)
 	}
 	return true
+}
+
+// forget takes a path out of its map; the last one only with the map.
+func (d *Daemon) forget(path string) (string, bool) {
+	d.known = slices.DeleteFunc(d.known, func(p string) bool { return p == path })
+	holders, _ := os.ReadDir(filepath.Join(d.Kernel.Root, "sys/block", path, "holders"))
+	for _, h := range holders {
+		wwid, ours := strings.CutPrefix(d.read("sys/block", h.Name(), "dm/uuid"), "mpath-")
+		switch {
+		case !ours:
+		case len(d.paths(h.Name())) > 1:
+			d.Kernel.Unset("sys/devices/virtual/block/" + h.Name() + "/slaves/" + path)
+			d.Kernel.Unset("sys/block/" + path + "/holders/" + h.Name())
+		case !d.flush(wwid):
+			return "map in use", true
+		}
+	}
+	return "ok", true
 }
 
 func (d *Daemon) resize(wwid string) (string, bool) {

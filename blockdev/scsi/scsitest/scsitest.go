@@ -61,7 +61,11 @@ func extract(root, name, text string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return os.WriteFile(path, data, 0o644)
+	whole := path + ".new" // who reads meanwhile sees all of it or nothing, as of udev's records
+	if err := os.WriteFile(whole, data, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(whole, path)
 }
 
 // Disk is what a target has at an address.
