@@ -197,8 +197,8 @@ func (d *FileDisks) home(serverID string) (string, error) {
 
 // devices are the names of the server's own disks. They do not depend on the machine; a server whose drives cannot be
 // placed never gets this far.
-func devices(s Server) (root, ephemeral, swap string) {
-	m, err := blockdev.Plan(driveRequest(s, nil, "", "", ""))
+func devices(s Server, volumes []BlockDevice) (root, ephemeral, swap string) {
+	m, err := blockdev.Plan(driveRequest(s, volumes, "", "", ""))
 	if err != nil {
 		return "vda", "", ""
 	}
@@ -218,7 +218,7 @@ func (s Server) Hostname() string { return hostname(s) }
 // RootDevice is the root disk's device file in the guest, as Nova calls it: /dev/vda. The guest may
 // see another.
 func (s Server) RootDevice() string {
-	root, _, _ := devices(s)
+	root, _, _ := devices(s, nil)
 	return "/dev/" + root
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"compute-agent/configdrive"
 	"compute-agent/image"
 	"compute-agent/internal/command"
 )
@@ -64,13 +65,19 @@ func TestFileDisksMakesEveryDisk(t *testing.T) {
 func TestDevices(t *testing.T) {
 	s := specServer()
 	s.Flavor.SwapMiB = 64
-	if root, eph, swap := devices(s); root != "vda" || eph != "" || swap != "vdb" {
+	if root, eph, swap := devices(s, nil); root != "vda" || eph != "" || swap != "vdb" {
 		t.Errorf("with swap: %s, %s, %s", root, eph, swap)
 	}
 	s.Flavor.EphemeralGiB, s.Image.Properties = 1, map[string]string{"hw_disk_bus": "sata"}
 	drive := driveOf(s, Attached{}, Secrets{})
 	if drive.RootDevice != "sda" || drive.Ephemeral != "sdb" || drive.Swap != "sdc" {
 		t.Errorf("with all: %s, %s, %s", drive.RootDevice, drive.Ephemeral, drive.Swap)
+	}
+	drive = driveOf(s, Attached{Volumes: []BlockDevice{
+		{VolumeID: "b", Name: "vda", Bus: "virtio", Tag: "database"}, {VolumeID: "a", Name: "sdb", Bus: "sata"},
+	}}, Secrets{})
+	if drive.Ephemeral != "sdc" || drive.Swap != "sdd" || drive.Volumes[0] != (configdrive.Volume{ID: "b", Name: "vda", Bus: "pci", Tag: "database"}) {
+		t.Errorf("with volumes: %s, %s, %+v", drive.Ephemeral, drive.Swap, drive.Volumes)
 	}
 	if got := s.RootDevice(); got != "/dev/sda" {
 		t.Errorf("root device %s", got)

@@ -16,25 +16,40 @@ import (
 	"compute-agent/neutron"
 )
 
-// Attached is what a server's guest is told of its network interfaces.
+// Attached is what a server's guest is told of its network interfaces and its volumes.
 type Attached struct {
 	Interfaces     []configdrive.Interface
+	Volumes        []BlockDevice
 	SecurityGroups []string // names
 }
 
 // driveOf is what a server's guest is told: by its config drive, and, without the secrets, by the metadata service.
 func driveOf(s Server, on Attached, secret Secrets) configdrive.Drive {
-	root, ephemeral, swap := devices(s)
+	root, ephemeral, swap := devices(s, on.Volumes)
 	drive := configdrive.Drive{
 		ID: s.ID, Number: s.Number, Name: s.Name, Hostname: hostname(s), AvailabilityZone: "nova",
 		ProjectID: s.ProjectID, Flavor: s.Flavor.Name, RootDevice: root, Ephemeral: ephemeral, Swap: swap,
 		Metadata: s.Metadata, UserData: s.UserData, AdminPassword: secret.AdminPassword,
 		DedicatedCPUs: dedicatedCPUs(s), Interfaces: on.Interfaces, SecurityGroups: on.SecurityGroups,
 	}
+	for _, d := range on.Volumes {
+		drive.Volumes = append(drive.Volumes, configdrive.Volume{ID: d.VolumeID, Name: d.Name, Bus: documentedBus(d.Bus), Tag: d.Tag})
+	}
 	if s.Keypair != nil {
 		drive.Key = &configdrive.Key{Name: s.Keypair.Name, Type: s.Keypair.Type, PublicKey: s.Keypair.PublicKey}
 	}
 	return drive
+}
+
+// documentedBus is how the documents call the bus that a disk is found on.
+func documentedBus(bus string) string {
+	switch bus {
+	case "virtio":
+		return "pci"
+	case "scsi", "ide", "usb":
+		return bus
+	}
+	return ""
 }
 
 // dedicatedCPUs are the vCPUs of a server that have a pCPU for themselves.
@@ -48,7 +63,7 @@ func dedicatedCPUs(s Server) []int {
 	return all.Slice()
 }
 
-// attachedTo reads what a server's guest is told of its interfaces.
+// attachedTo reads what a server's guest is told of its interfaces and volumes.
 func (m *Manager) attachedTo(ctx context.Context, s Server) (on Attached, err error) {
 	err = m.store.View(ctx, func(tx Reader) error {
 		on, err = readAttached(tx, s, m.nicBus(s))
@@ -58,6 +73,9 @@ func (m *Manager) attachedTo(ctx context.Context, s Server) (on Attached, err er
 }
 
 func readAttached(r Reader, s Server, bus string) (on Attached, err error) {
+	if on.Volumes, err = guestVolumes(r, s.ID); err != nil {
+		return on, err
+	}
 	ports, err := r.PortsOf(s.ID)
 	if err != nil {
 		return on, err

@@ -43,6 +43,9 @@ var plain = Drive{ID: "0b3c2b66-6a4e-4c1c-9a1f-8a5d7d7a3c11", Number: 1, Name: "
 func connected() Drive {
 	d := plain
 	d.SecurityGroups = []string{"default", "web"}
+	d.Volumes = []Volume{
+		{ID: "5d3b1f4f-8a36-4b5e-8a36-52d04b5e8a36", Name: "vdc", Bus: "pci", Tag: "database"}, {ID: "6e4c205a-9b47-4c6f-9b47-63e14c6f9b47", Name: "vdb", Bus: "pci"},
+	}
 	d.Interfaces = []Interface{
 		{
 			ID: "b4a3f7c1-52d0-4b5e-8a36-5d3b1f4f8a10", Name: "tapb4a3f7c1-52", Type: "tap", MAC: "fa:16:3e:11:22:33", MTU: 1450,

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 // Drive is what a guest is told about itself.
@@ -21,6 +22,7 @@ type Drive struct {
 	RootDevice       string // vda
 	Ephemeral        string // vdb: the ephemeral disk; empty for none
 	Swap             string // vdc: the swap disk; empty for none
+	Volumes          []Volume
 	LaunchIndex      int
 	Key              *Key // nil for none
 	Metadata         map[string]string
@@ -32,6 +34,14 @@ type Drive struct {
 	// Seed is what the guest feeds its random number generator with; Nova gives 512 bytes. Write
 	// makes one if there is none.
 	Seed []byte
+}
+
+// Volume is a volume that the guest has.
+type Volume struct {
+	ID   string // the serial that the disk shows
+	Name string // vdd
+	Bus  string // pci, scsi, ide, usb; empty for one that the documents have no name for
+	Tag  string // the user's; empty for none
 }
 
 // Key is a public key that may log in.
@@ -200,7 +210,7 @@ func (d Drive) ec2() ec2Data {
 	return out
 }
 
-// blockDevices are the server's own disks under EC2's names (nova.block_device.instance_block_mapping).
+// blockDevices are the server's disks under EC2's names (nova.block_device.instance_block_mapping).
 func (d Drive) blockDevices() map[string]string {
 	devices := map[string]string{"ami": d.RootDevice, "root": "/dev/" + d.RootDevice}
 	if d.Ephemeral != "" {
@@ -208,6 +218,14 @@ func (d Drive) blockDevices() map[string]string {
 	}
 	if d.Swap != "" {
 		devices["swap"] = "/dev/" + d.Swap
+	}
+	var volumes []string
+	for _, v := range d.Volumes {
+		volumes = append(volumes, "/dev/"+v.Name)
+	}
+	slices.Sort(volumes) // as Nova numbers them
+	for i, name := range volumes {
+		devices["ebs"+strconv.Itoa(i)] = name
 	}
 	return devices
 }

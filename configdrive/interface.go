@@ -195,13 +195,14 @@ type deviceData struct {
 	VLAN    int      `json:"vlan,omitempty"`
 	Trusted *bool    `json:"vf_trusted,omitempty"`
 	Type    string   `json:"type"`
-	MAC     string   `json:"mac"`
+	MAC     string   `json:"mac,omitempty"`
+	Serial  string   `json:"serial,omitempty"`
 	Bus     string   `json:"bus"`
 	Address string   `json:"address"`
 	Tags    []string `json:"tags,omitempty"`
 }
 
-// devices are the interfaces that a guest is told of as devices, in a version of the documents.
+// devices are the interfaces and the disks that a guest is told of as devices, in a version of the documents.
 func (d Drive) devices(since func(string) bool) *[]deviceData {
 	devices := []deviceData{}
 	for i := range d.Interfaces {
@@ -218,6 +219,11 @@ func (d Drive) devices(since func(string) bool) *[]deviceData {
 		}
 		if nic.Tag != "" || nic.VLAN != 0 && since(ocata) {
 			devices = append(devices, device)
+		}
+	}
+	for _, v := range d.Volumes {
+		if v.Tag != "" {
+			devices = append(devices, deviceData{Type: "disk", Serial: v.ID, Bus: cmp.Or(v.Bus, "none"), Address: "none", Tags: []string{v.Tag}})
 		}
 	}
 	return &devices
