@@ -3,6 +3,7 @@ package scsi
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // HolderKind is what holds a block device.
@@ -60,7 +62,7 @@ func (s System) Holders(name string) ([]Holder, error) {
 		}
 	}
 	if len(w.holders) == 0 {
-		switch err := s.Kernel.Exclusive(s.Node(name)); {
+		switch err := s.claimed(name, w); {
 		case errors.Is(err, ErrHeld):
 			w.add(Holder{Kind: HeldExclusively, Name: "by a user that is not seen from here"})
 		case err != nil && !gone(err):
@@ -89,10 +91,39 @@ func (s System) Busy(name string, but ...string) (who string, busy bool, err err
 	return "", false, nil
 }
 
+// glance bounds how long a program that looks at every device keeps one for itself.
+const glance = 2 * time.Second
+
+// claimed returns ErrHeld when somebody has the device for himself. Programs that udev runs have it so for a moment: they are waited for.
+func (s System) claimed(name string, w *walk) error {
+	err := s.Kernel.Exclusive(s.Node(name))
+	if !errors.Is(err, ErrHeld) {
+		return err
+	}
+	if !w.looked { // one may have come since
+		if failed := s.processes(w); failed != nil || !w.looked {
+			return err
+		}
+	}
+	watch, failed := s.Kernel.Watch()
+	if failed != nil {
+		return err
+	}
+	defer watch.Close() //nolint:errcheck // nothing is lost
+	ctx, cancel := context.WithTimeout(context.Background(), glance)
+	defer cancel()
+	_ = watch.Until(ctx, func() (bool, error) { // udev's event says that its programs have ended
+		err = s.Kernel.Exclusive(s.Node(name))
+		return !errors.Is(err, ErrHeld), nil
+	})
+	return err
+}
+
 // walk collects a device, its partitions, and the partition maps above it.
 type walk struct {
 	numbers map[string]bool // major:minor
 	holders []Holder
+	looked  bool // a bystander has it open
 }
 
 func (w *walk) add(h Holder) {
@@ -197,7 +228,11 @@ func (s System) processes(w *walk) error {
 	}
 	self := strconv.Itoa(os.Getpid())
 	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err == nil && e.Name() != self && s.hasOpen(e.Name(), w.numbers) && !s.bystander(e.Name()) {
+		if _, err := strconv.Atoi(e.Name()); err == nil && e.Name() != self && s.hasOpen(e.Name(), w.numbers) {
+			if s.bystander(e.Name()) {
+				w.looked = true
+				continue
+			}
 			program, _ := readText(s.Proc, e.Name(), "comm")
 			w.add(Holder{Kind: HeldByProcess, Name: program + " (" + e.Name() + ")"})
 		}

@@ -136,6 +136,19 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// TestBusyForAMoment has a program of udev's hold a disk for itself, as multipath does on each that comes.
+func TestBusyForAMoment(t *testing.T) {
+	s, k := scsitest.New(t, iscsi)
+	k.Hold("sdi", true)
+	go func() {
+		k.Hold("sdi", false)
+		k.Event()
+	}()
+	if who, busy, err := s.Busy("sdi"); err != nil || busy {
+		t.Errorf("%q, %v", who, err)
+	}
+}
+
 func TestAddress(t *testing.T) {
 	for _, text := range []string{"0:0:0:0", "3:0:12:16640", "4:1:2:18446744073709551615"} {
 		a, err := scsi.ParseAddress(text)
