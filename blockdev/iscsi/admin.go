@@ -51,11 +51,27 @@ var causes = map[int]struct {
 	exitNothingFound: {connector.Unreachable, "nothing was found there"},
 }
 
+// atOnce is how many iscsiadm run side by side: iscsid does one thing at a time, and who waits for it should not use up the time that it has.
+const atOnce = 16
+
 // admin is iscsiadm.
-type admin struct{ run command.Runner }
+type admin struct {
+	run   command.Runner
+	slots chan struct{}
+}
 
 func (a admin) do(ctx context.Context, args ...string) ([]byte, error) {
 	return a.run.Run(ctx, command.Cmd{Name: "iscsiadm", Args: args})
+}
+
+// slot waits until another iscsiadm may run.
+func (a admin) slot(ctx context.Context) (giveBack func(), err error) {
+	select {
+	case a.slots <- struct{}{}:
+		return func() { <-a.slots }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // login logs in by the record of a path, and returns when the kernel has the session.
@@ -69,7 +85,12 @@ func (a admin) login(ctx context.Context, p path) error {
 
 // logout ends a session, and returns when the kernel has it no more. One that is not there has ended.
 func (a admin) logout(ctx context.Context, id int) error {
-	_, err := a.do(ctx, "-m", "session", "-r", strconv.Itoa(id), "--logout")
+	giveBack, err := a.slot(ctx)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	_, err = a.do(ctx, "-m", "session", "-r", strconv.Itoa(id), "--logout")
 	if code := exitCode(err); code == exitNothingFound || code == exitSessionNotFound {
 		return nil
 	}

@@ -203,7 +203,14 @@ func (c *Connector) scan(ctx context.Context, a scsi.Address) (scsi.Device, erro
 			cancel()
 		}
 	})()
-	return c.SCSI.Attach(limited, a)
+	d, err := c.SCSI.Attach(limited, a)
+	if err != nil && limited.Err() != nil {
+		err = &connector.Error{
+			Reason: connector.Unreachable, Field: "target_lun", Value: scsi.LUNInPath(a.LUN),
+			Rule: fmt.Sprintf("the disk at SCSI address %v did not come in %v", a, c.Device), Err: err,
+		}
+	}
+	return d, err
 }
 
 // reasons are in the order of what is worth telling when ways fail for different ones.

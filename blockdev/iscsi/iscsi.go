@@ -32,7 +32,7 @@ type Options struct {
 	Interface string
 	// Multipath is whether all ways to a volume are used (Nova: volume_use_multipath). Otherwise it is the first that works.
 	Multipath bool
-	// Probe bounds the first answer of a portal, Login a login, Device the wait for a disk. 5, 30 and 30 seconds.
+	// Probe bounds the first answer of a portal, Login a login, Device the wait for a disk. 5, 30 and 60 seconds.
 	Probe, Login, Device time.Duration
 	// Straggler bounds what other ways may still take when one works. 5 seconds.
 	Straggler time.Duration
@@ -51,11 +51,12 @@ func (o Options) withDefaults() Options {
 	const (
 		quick = 5 * time.Second
 		slow  = 30 * time.Second
+		disks = time.Minute // the kernel scans a host for one LUN after the other
 	)
 	if o.Interface == "" {
 		o.Interface = defaultInterface
 	}
-	for limit, orElse := range map[*time.Duration]time.Duration{&o.Probe: quick, &o.Straggler: quick, &o.Login: slow, &o.Device: slow} {
+	for limit, orElse := range map[*time.Duration]time.Duration{&o.Probe: quick, &o.Straggler: quick, &o.Login: slow, &o.Device: disks} {
 		if *limit == 0 {
 			*limit = orElse
 		}
@@ -104,7 +105,7 @@ func New(o Options) *Connector {
 	o = o.withDefaults()
 	return &Connector{
 		Options: o,
-		admin:   admin{o.Runner},
+		admin:   admin{o.Runner, make(chan struct{}, atOnce)},
 		records: records{dirs: o.Etc, login: o.Login},
 		maps:    multipath.Daemon{SCSI: o.SCSI, Commands: o.Runner},
 		held:    map[path]int{},

@@ -67,6 +67,11 @@ func (c *Connector) logIn(ctx context.Context, p path, auth *connector.CHAP) (Se
 	if err := c.probe(ctx, p); err != nil {
 		return Session{}, err
 	}
+	giveBack, err := c.admin.slot(ctx)
+	if err != nil {
+		return Session{}, err
+	}
+	defer giveBack()
 	if err := c.records.write(p, auth); err != nil {
 		return Session{}, err
 	}

@@ -147,6 +147,7 @@ func (s System) Attach(ctx context.Context, a Address) (Device, error) {
 		return Device{}, err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
+	watch.Only("/" + a.String() + "/")
 	old, found, err := s.Find(a)
 	if err != nil {
 		return Device{}, err

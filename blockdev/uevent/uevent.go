@@ -3,10 +3,12 @@
 package uevent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,38 +22,98 @@ const (
 // Watch is a subscription. It is opened before what is waited for is begun, so that no event is missed. One goroutine may wait on it at a
 // time.
 type Watch struct {
-	events <-chan struct{}
+	events chan struct{}
+	only   []byte // what an event must have in it; empty for all
 	close  func() error
+}
+
+// Only leaves out events that have not that text in them, such as the address in the path of a device. It is to be said before what is waited for is
+// begun. Where 50 disks come at once, all who wait would otherwise look again at each event of all.
+func (w *Watch) Only(text string) {
+	hub.Lock()
+	defer hub.Unlock()
+	w.only = []byte(text)
+}
+
+// hub is the one socket of this process, open while there are watches: each event is read once, however many wait.
+var hub struct {
+	sync.Mutex
+	watches map[*Watch]bool
+	socket  *os.File
 }
 
 // Open subscribes to the events of this host.
 func Open() (*Watch, error) {
+	hub.Lock()
+	defer hub.Unlock()
+	if hub.socket == nil {
+		socket, err := listen()
+		if err != nil {
+			return nil, fmt.Errorf("uevents: %w", err)
+		}
+		hub.socket, hub.watches = socket, map[*Watch]bool{}
+		go receive(socket)
+	}
+	w := &Watch{events: make(chan struct{}, 1)}
+	w.close = func() error { return leave(w) }
+	hub.watches[w] = true
+	return w, nil
+}
+
+func listen() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
-		return nil, fmt.Errorf("uevents: %w", err)
+		return nil, err
 	}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: kernelGroup | udevGroup}); err != nil {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("uevents: %w", err)
+		return nil, err
 	}
-	socket := os.NewFile(uintptr(fd), "uevents") // non-blocking: Close ends a Read
-	events := make(chan struct{}, 1)
-	go receive(socket, events)
-	return &Watch{events: events, close: socket.Close}, nil
+	return os.NewFile(uintptr(fd), "uevents"), nil // non-blocking: Close ends a Read
 }
 
-// receive turns messages into one wake-up until the socket is closed.
-func receive(socket *os.File, events chan<- struct{}) {
-	defer close(events)
-	buffer := make([]byte, 1) // the rest of a message is dropped: nothing of it is needed
+// leave ends a subscription, and the socket with the last.
+func leave(w *Watch) error {
+	hub.Lock()
+	defer hub.Unlock()
+	if !hub.watches[w] {
+		return nil
+	}
+	delete(hub.watches, w)
+	close(w.events)
+	if len(hub.watches) > 0 {
+		return nil
+	}
+	socket := hub.socket
+	hub.socket = nil
+	return socket.Close()
+}
+
+// receive wakes those whom a message is for, until the socket is closed.
+func receive(socket *os.File) {
+	const most = 16 << 10 // udev's messages have all properties; what is beyond is dropped
+	buffer := make([]byte, most)
 	for {
-		_, err := socket.Read(buffer)
-		if err != nil && !errors.Is(err, unix.ENOBUFS) { // ENOBUFS: events were lost, so there were some
+		n, err := socket.Read(buffer)
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return
 		}
-		select {
-		case events <- struct{}{}:
-		default:
+		wake(socket, buffer[:n], err != nil) // ENOBUFS: events were lost, which may have been for anybody
+	}
+}
+
+func wake(socket *os.File, message []byte, all bool) {
+	hub.Lock()
+	defer hub.Unlock()
+	if hub.socket != socket {
+		return
+	}
+	for w := range hub.watches {
+		if all || bytes.Contains(message, w.only) {
+			select {
+			case w.events <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
