@@ -56,6 +56,7 @@ func (s System) Delete(ctx context.Context, a Address) error {
 		return err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
+	watch.Only("/" + a.String())
 	d, _, _ := s.Find(a)
 	err = bounded(ctx, fmt.Sprintf("removal of SCSI device %v", a), func() error {
 		return s.Kernel.Write(s.device(a)+"/delete", "1")
