@@ -69,6 +69,9 @@ var phrases = []struct {
 	{"Unable to find any firmware to satisfy", virt.ErrUnsupported},
 	{"Cannot assign requested address", virt.ErrUnsupported},
 	{"mage is not in qcow2 format", virt.ErrInvalid},
+	{"Volume is not in LUKS format", virt.ErrInvalid},
+	{"Invalid password, cannot unlock any keyslot", virt.ErrInvalid},
+	{"to be either a character or block device", virt.ErrInvalid},
 	{"client socket is closed", virt.ErrUnavailable},
 	{"Unable to read from monitor", virt.ErrInvalidState}, // the guest's process ended meanwhile
 	{"End of file from qemu monitor", virt.ErrInvalidState},
