@@ -107,7 +107,10 @@ var refusalWords = map[string]string{
 
 // volumeFault is what the volume service refuses, in Cinder's words.
 func volumeFault(refused *cinder.Refusal, err error) *fault {
-	f := &fault{status: volumeStatus[refused.Kind], message: sentence(refusalWords[refused.Class] + refused.Error()), err: err}
+	f := &fault{status: volumeStatus[refused.Kind], message: refusalWords[refused.Class] + refused.Error(), err: err}
+	if refused.Field == "" {
+		f.message = sentence(f.message)
+	}
 	if refused.Kind == cinder.OverLimit {
 		f.retryAfter = time.Second // Cinder says 0, which some clients take for at once and for ever
 	}

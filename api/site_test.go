@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -110,9 +112,14 @@ func (s *site) openCore(dir string, logger *slog.Logger) {
 	networks := compute.NewNetworkService(compute.NetworkOptions{Store: s.store, Random: counter()})
 	host := compute.NewHostNetwork(s.store, noFabric{}, neutron.Site{}, logger)
 	s.t.Cleanup(host.Close)
-	volumes := s.openVolumes(dir)
-	manager, err := compute.New(compute.Options{
-		Networks: networks, HostNetwork: host, Volumes: volumes, VolumeService: volumes, VolumeHost: volumeHost{},
+	holes := holeVolumes{filepath.Join(dir, "volumes")}
+	s.must(os.Mkdir(holes.dir, 0o700))
+	var manager *compute.Manager
+	volumes := s.openVolumes(dir, holes, func(ctx context.Context, serverID, volumeID string) error {
+		return manager.ExtendAttached(ctx, serverID, volumeID)
+	})
+	manager, err = compute.New(compute.Options{
+		Networks: networks, HostNetwork: host, Volumes: volumes, VolumeService: volumes, VolumeHost: volumeHost{holes},
 		Store: s.store, Driver: driver, Disks: disks, Blobs: library, NodeID: node, SettleTime: -1, Logger: logger,
 		Capacity: compute.Capacity{ReservedHostMemoryMiB: 512},
 	})
@@ -122,49 +129,64 @@ func (s *site) openCore(dir string, logger *slog.Logger) {
 	s.core = core{manager, library, compute.NewCatalog(s.store, nil), networks, volumes}
 }
 
-func (s *site) openVolumes(dir string) *compute.VolumeService {
+func (s *site) openVolumes(dir string, backend compute.VolumeBackend, inUse func(ctx context.Context, serverID, volumeID string) error) *compute.VolumeService {
 	s.t.Helper()
 	keys, err := compute.NewVolumeKeys(filepath.Join(dir, "keys"))
 	s.must(err)
 	volumes := compute.NewVolumeService(compute.VolumeOptions{
-		Store: s.store, Backends: map[string]compute.VolumeBackend{"local": emptyVolumes{}}, ImageDir: s.images, Keys: keys,
+		Store: s.store, Backends: map[string]compute.VolumeBackend{"local": backend}, ImageDir: s.images, Keys: keys, InUse: inUse,
 	})
 	s.must(volumes.Start(s.t.Context()))
 	s.t.Cleanup(volumes.Close)
 	return volumes
 }
 
-// emptyVolumes is a backend whose volumes are of nothing.
-type emptyVolumes struct{}
+// holeVolumes is a backend whose volumes are files of holes in a directory.
+type holeVolumes struct{ dir string }
 
-func (emptyVolumes) Create(context.Context, cinder.Volume, compute.VolumeOrigin) error    { return nil }
-func (emptyVolumes) Delete(context.Context, cinder.Volume) error                          { return nil }
-func (emptyVolumes) Extend(context.Context, cinder.Volume, int) error                     { return nil }
-func (emptyVolumes) Snapshot(context.Context, cinder.Snapshot, cinder.Volume) error       { return nil }
-func (emptyVolumes) DeleteSnapshot(context.Context, cinder.Snapshot, cinder.Volume) error { return nil }
-func (emptyVolumes) Pool(context.Context) (cinder.Pool, error) {
-	return cinder.Pool{Kind: "local", TotalGiB: 100, FreeGiB: 60.5, Multiattach: true, Copies: true, LiveCopies: true, Encryption: []string{"luks"}, Up: true}, nil
+func (h holeVolumes) path(id string) string { return filepath.Join(h.dir, id) }
+
+func (h holeVolumes) Create(_ context.Context, v cinder.Volume, _ compute.VolumeOrigin) error {
+	f, err := os.Create(h.path(v.ID))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(int64(v.SizeGiB)<<30), f.Close())
 }
 
-func (emptyVolumes) Connection(_ context.Context, v cinder.Volume, _ connector.Properties) (connector.Raw, error) {
+func (h holeVolumes) Delete(_ context.Context, v cinder.Volume) error { return os.Remove(h.path(v.ID)) }
+
+func (h holeVolumes) Extend(_ context.Context, v cinder.Volume, gib int) error {
+	return os.Truncate(h.path(v.ID), int64(gib)<<30)
+}
+
+func (holeVolumes) Snapshot(context.Context, cinder.Snapshot, cinder.Volume) error { return nil }
+
+func (holeVolumes) DeleteSnapshot(context.Context, cinder.Snapshot, cinder.Volume) error { return nil }
+
+func (holeVolumes) Pool(context.Context) (cinder.Pool, error) {
+	return cinder.Pool{Kind: "local", TotalGiB: 100, FreeGiB: 60.5, Multiattach: true, Copies: true, LiveCopies: true, LiveExtend: true, Encryption: []string{"luks"}, Up: true}, nil
+}
+
+func (holeVolumes) Connection(_ context.Context, v cinder.Volume, _ connector.Properties) (connector.Raw, error) {
 	return json.Marshal(map[string]any{"driver_volume_type": "local", "data": map[string]any{"device_path": "/dev/volumes/" + v.ID}})
 }
 
 // volumeHost is a host that has every volume.
-type volumeHost struct{}
+type volumeHost struct{ volumes holeVolumes }
 
 func (volumeHost) Properties(context.Context) (connector.Properties, error) {
 	return connector.Properties{Host: "node-1", IP: "192.0.2.1", OSType: "linux", Platform: "x86_64"}, nil
 }
 
-func (volumeHost) Connect(_ context.Context, r compute.VolumeConnection) (connector.Device, error) {
-	return connector.Device{Path: "/dev/volumes/" + r.VolumeID}, nil
+func (h volumeHost) Connect(_ context.Context, r compute.VolumeConnection) (connector.Device, error) {
+	return connector.Device{Path: h.volumes.path(r.VolumeID), Format: "raw"}, nil
 }
 
 func (volumeHost) Disconnect(context.Context, compute.VolumeConnection) error { return nil }
 
-func (volumeHost) Extend(_ context.Context, r compute.VolumeConnection) (connector.Device, error) {
-	return connector.Device{Path: "/dev/volumes/" + r.VolumeID}, nil
+func (h volumeHost) Extend(ctx context.Context, r compute.VolumeConnection) (connector.Device, error) {
+	return h.Connect(ctx, r)
 }
 
 // noFabric is a host on which every network works.

@@ -393,3 +393,169 @@ func TestVolumeMetadataTag(t *testing.T) {
 		t.Errorf("3.14 has the tag %q", tag)
 	}
 }
+
+// What a request must not have, and what a caller may not do, is refused with the fault that Cinder has for it.
+func TestVolumeFaults(t *testing.T) {
+	c := newSite(t).volumeTalk("3.67")
+	const absent = "00000000-0000-4000-8000-000000000000"
+	long := strings.Repeat("x", 256)
+	c.say(
+		step{bob, "POST", "/volumes", `{"volume": {"name": "v", "size": 1}}`, "v"},
+		step{bob, "POST", "/snapshots", `{"snapshot": {"volume_id": "{v}"}}`, "s"},
+		step{admin, "POST", "/types", `{"volume_type": {"name": "private", "os-volume-type-access:is_public": false}}`, "private"},
+		step{admin, "POST", "/qos-specs", `{"qos_specs": {"name": "q"}}`, "q"},
+	)
+	c.out.Reset()
+	c.say(
+		// Volumes
+		step{bob, "POST", "/volumes", `nonsense`, ""},
+		step{bob, "POST", "/volumes", `{}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": 5}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"colour": "red", "size": 1}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 0}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": -1}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": "big"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1.5}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"name": "x"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "name": "` + long + `"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "name": "a\u0007"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "metadata": {"a": 1}}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "metadata": {"<a>": "1"}}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "volume_type": "gold"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "volume_type": "private"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "availability_zone": "mars"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "multiattach": true}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "imageRef": "` + absent + `"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "snapshot_id": "../x"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "snapshot_id": "` + absent + `"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "source_volid": "` + absent + `"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "source_volid": "{v}", "snapshot_id": "{s}"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "backup_id": "` + absent + `"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "group_id": "g"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1, "consistencygroup_id": "` + absent + `"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 1}, "OS-SCH-HNT:scheduler_hints": {"a": "b"}}`, ""},
+		step{bob, "POST", "/volumes", `{"volume": {"size": 2000}}`, ""},
+		step{bob, "PUT", "/volumes/{v}", `{"volume": {}}`, ""},
+		step{bob, "PUT", "/volumes/{v}", `{"volume": {"size": 5}}`, ""},
+		step{bob, "GET", "/volumes/nonsense", "", ""},
+		step{bob, "GET", "/volumes?limit=many", "", ""},
+		step{bob, "GET", "/volumes?limit=-1", "", ""},
+		step{bob, "GET", "/volumes?offset=-1", "", ""},
+		step{bob, "GET", "/volumes?marker=" + absent, "", ""},
+		step{bob, "GET", "/volumes?sort=colour", "", ""},
+		step{bob, "GET", "/volumes?sort=name:up", "", ""},
+		step{bob, "GET", "/volumes?sort=name&sort_key=name", "", ""},
+		step{bob, "GET", "/volumes?colour=red", "", ""},
+		step{bob, "GET", "/volumes?project_id=elsewhere-id", "", ""},
+		step{bob, "GET", "/volumes?metadata=tier", "", ""},
+		step{bob, "GET", "/volumes?created_at=about:2025", "", ""},
+		step{bob, "GET", "/volumes?created_at=gt:soon", "", ""},
+		step{bob, "GET", "/volumes/{v}/metadata/none", "", ""},
+		step{bob, "DELETE", "/volumes/{v}/metadata/none", "", ""},
+		step{bob, "PUT", "/volumes/{v}/metadata/a", `{"meta": {"b": "1"}}`, ""},
+		step{bob, "PUT", "/volumes/{v}/metadata/a", `{"meta": {"a": "1", "b": "1"}}`, ""},
+		step{bob, "POST", "/volumes/{v}/metadata", `{"metadata": {"a": null}}`, ""},
+		step{bob, "DELETE", "/volumes/{v}?force=true", "", ""},
+		step{bob, "GET", "/volumes/{v}/encryption/colour", "", ""},
+		// Actions
+		step{bob, "POST", "/volumes/{v}/action", `{"os-dance": {}}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-extend": {"new_size": 1}}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-extend": {"new_size": "large"}}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-extend": {}}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-set_bootable": {"bootable": "maybe"}}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-reset_status": {"status": "error"}}`, ""},
+		step{admin, "POST", "/volumes/{v}/action", `{"os-reset_status": {"status": "deleting"}}`, ""},
+		step{admin, "POST", "/volumes/{v}/action", `{"os-reset_status": {"status": "happy"}}`, ""},
+		step{admin, "POST", "/volumes/{v}/action", `{"os-reset_status": {"attach_status": "detached"}}`, ""},
+		step{admin, "POST", "/volumes/{v}/action", `{"os-reset_status": {"migration_status": "starting"}}`, ""},
+		step{admin, "POST", "/volumes/{v}/action", `{"os-reset_status": {}}`, ""},
+		step{admin, "POST", "/volumes/{v}/action", `{"os-unreserve": null}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-reserve": null}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-retype": {"new_type": "x"}}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-volume_upload_image": {"image_name": "x"}}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-attach": {"mountpoint": "/dev/vdb"}}`, ""},
+		step{admin, "POST", "/volumes/{v}/action", `{"os-migrate_volume": {"host": "x"}}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"revert": {"snapshot_id": "{s}"}}`, ""},
+		step{bob, "POST", "/volumes/{v}/action", `{"os-unset_image_metadata": {"key": "none"}}`, ""},
+		// Snapshots
+		step{bob, "POST", "/snapshots", `{"snapshot": {}}`, ""},
+		step{bob, "POST", "/snapshots", `{"snapshot": {"volume_id": null}}`, ""},
+		step{bob, "POST", "/snapshots", `{"snapshot": {"volume_id": "` + absent + `"}}`, ""},
+		step{bob, "POST", "/snapshots", `{"snapshot": {"volume_id": "{v}", "force": false}}`, ""},
+		step{bob, "POST", "/snapshots", `{"snapshot": {"volume_id": "{v}", "size": 1}}`, ""},
+		step{bob, "PUT", "/snapshots/{s}", `{"snapshot": {}}`, ""},
+		step{bob, "GET", "/snapshots/{s}/metadata/none", "", ""},
+		step{bob, "POST", "/snapshots/{s}/action", `{"os-reset_status": {"status": "error"}}`, ""},
+		step{admin, "POST", "/snapshots/{s}/action", `{"os-reset_status": {"status": "creating"}}`, ""},
+		// Types and QoS specs
+		step{bob, "POST", "/types", `{"volume_type": {"name": "mine"}}`, ""},
+		step{admin, "POST", "/types", `{"volume_type": {}}`, ""},
+		step{admin, "POST", "/types", `{"volume_type": {"name": "private"}}`, ""},
+		step{admin, "POST", "/types", `{"volume_type": {"name": "x", "extra_specs": {"volume_backend_name": "nowhere"}}}`, ""},
+		step{admin, "POST", "/types", `{"volume_type": {"name": "x", "extra_specs": {"a b": "c"}}}`, ""},
+		step{admin, "PUT", "/types/{private}", `{"volume_type": {}}`, ""},
+		step{admin, "PUT", "/types/{private}", `{"volume_type": {"name": "  "}}`, ""},
+		step{admin, "DELETE", "/types/default", "", ""},
+		step{bob, "GET", "/types/{private}", "", ""},
+		step{bob, "GET", "/types/{private}/encryption", "", ""},
+		step{admin, "GET", "/types/{private}/extra_specs/none", "", ""},
+		step{admin, "PUT", "/types/{private}/extra_specs/a", `{"b": "c"}`, ""},
+		step{admin, "GET", "/types/default/os-volume-type-access", "", ""},
+		step{admin, "POST", "/types/default/action", `{"addProjectAccess": {"project": "x"}}`, ""},
+		step{admin, "POST", "/types/{private}/encryption", `{"encryption": {"provider": "rot13", "control_location": "front-end"}}`, ""},
+		step{admin, "POST", "/types/{private}/encryption", `{"encryption": {"provider": "luks", "control_location": "moon"}}`, ""},
+		step{admin, "POST", "/types/{private}/encryption", `{"encryption": {"provider": "luks", "control_location": "front-end", "key_size": 100}}`, ""},
+		step{admin, "PUT", "/types/{private}/encryption/x", `{"encryption": {"key_size": 256}}`, ""},
+		step{admin, "DELETE", "/types/{private}/encryption/x", "", ""},
+		step{admin, "POST", "/qos-specs", `{"qos_specs": {"name": "q"}}`, ""},
+		step{admin, "POST", "/qos-specs", `{"qos_specs": {"name": "r", "consumer": "nobody"}}`, ""},
+		step{admin, "POST", "/qos-specs", `{"qos_specs": {"name": "r", "consumer": "front-end", "speed": "9"}}`, ""},
+		step{admin, "POST", "/qos-specs", `{"qos_specs": {}}`, ""},
+		step{admin, "GET", "/qos-specs/" + absent, "", ""},
+		step{admin, "GET", "/qos-specs/{q}/associate", "", ""},
+		step{admin, "GET", "/qos-specs/{q}/associate?vol_type_id=" + absent, "", ""},
+		step{admin, "PUT", "/qos-specs/{q}/delete_keys", `{"keys": ["none"]}`, ""},
+		// Attachments
+		step{bob, "POST", "/attachments", `{"attachment": {"volume_uuid": "{v}"}}`, ""},
+		step{admin, "POST", "/attachments", `{"attachment": {}}`, ""},
+		step{admin, "GET", "/attachments/" + absent, "", ""},
+		step{admin, "PUT", "/attachments/" + absent, `{"attachment": {"connector": {}}}`, ""},
+		step{admin, "PUT", "/attachments/" + absent, `{"attachment": {"connector": {"host": 5}}}`, ""},
+	)
+	golden.Assert(t, "testdata/volume_faults.golden", c.out.String())
+	if answer := c.want(200, request{as: bob, path: "/volume/v3/volumes"}); len(answer["volumes"].([]any)) != 1 {
+		t.Errorf("the wrong requests left %v", answer)
+	}
+}
+
+// Before 3.53 what a volume does not have is ignored, as older clients need it; before 3.42 a volume does not grow while a server has it.
+func TestOldVolumeRequests(t *testing.T) {
+	s := newSite(t)
+	s.addFlavor("1")
+	c := s.volumeTalk("3.52")
+	c.ids["server"] = s.addServer(bob, "web", s.addImage(admin, "tiny", "public"), "1")
+	c.say(step{bob, "POST", "/volumes", `{"volume": {"name": "v", "size": 1, "user_id": null, "status": "creating", "colour": "red"}}`, "v"},
+		step{bob, "PUT", "/volumes/{v}", `{"volume": {}}`, ""})
+	s.want(200, request{as: bob, method: "POST", path: c.fill("/compute/v2.1/servers/{server}/os-volume_attachments"),
+		body: c.fill(`{"volumeAttachment": {"volumeId": "{v}"}}`)})
+	s.settle(c.ids["server"])
+	extend := request{as: bob, method: "POST", path: c.fill("/volume/v3/volumes/{v}/action"), body: `{"os-extend": {"new_size": 2}}`}
+	extend.version = "3.41"
+	if refused := s.want(400, extend); !strings.Contains(text(t, refused, "badRequest", "message"), "in-use") {
+		t.Errorf("%v", refused)
+	}
+	at := text(t, s.want(200, request{as: admin, path: "/volume/v3/attachments?all_tenants=1", version: "3.27"}), "attachments", 0, "id")
+	refused := s.want(409, request{as: admin, method: "DELETE", path: "/volume/v3/attachments/" + at, version: "3.27"})
+	if !strings.Contains(text(t, refused, "conflictingRequest", "message"), "using the Compute API") {
+		t.Errorf("%v", refused)
+	}
+	extend.version = "3.42"
+	s.want(202, extend)
+	s.must(s.core.Idle(t.Context()))
+	s.settle(c.ids["server"])
+	v := s.want(200, request{as: bob, path: c.fill("/volume/v3/volumes/{v}")})["volume"].(map[string]any)
+	if v["size"] != 2.0 || v["status"] != "in-use" {
+		t.Errorf("%v GiB, %v", v["size"], v["status"])
+	}
+}
