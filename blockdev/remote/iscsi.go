@@ -19,7 +19,6 @@ import (
 // QEMU will. Its name is the one that the kernel would give it (naa.6...) where the programs print that whole: they print text, and stop at a zero byte.
 // Otherwise it is the disk's T10 designator, or its serial number, with vendor and product before it.
 type ISCSI struct {
-	nobody
 	Run command.Runner
 	// Initiator is the name that QEMU logs in by, an IQN.
 	Initiator string
@@ -45,6 +44,15 @@ func (c ISCSI) Connect(ctx context.Context, info connector.Info, known connector
 		return connector.Device{}, err
 	}
 	return dev, nil
+}
+
+// Disconnect implements connector.Connector: the session was QEMU's. A device that the host's initiator made, before the operator chose this road, is not for
+// this one to take away, and is not forgotten either.
+func (c ISCSI) Disconnect(_ context.Context, _ connector.Info, dev connector.Device) error {
+	if dev.Path == "" {
+		return nil
+	}
+	return &connector.Error{Reason: connector.Unsupported, Field: "device", Value: dev.Path, Rule: "it was connected by the host's initiator, and this host is set to QEMU's"}
 }
 
 // Extend implements connector.Connector. The portal stays that which the hypervisor is logged in to.

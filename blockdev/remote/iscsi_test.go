@@ -108,6 +108,7 @@ func TestISCSI(t *testing.T) {
 	if err := c.Disconnect(t.Context(), info, dev); err != nil {
 		t.Error(err)
 	}
+	isReason(t, c.Disconnect(t.Context(), info, connector.Device{Path: "/dev/sdx"}), connector.Unsupported, "/dev/sdx")
 }
 
 func TestISCSIRefusals(t *testing.T) {
