@@ -37,8 +37,8 @@ type PluggedDisk struct {
 // DiskResizer is the ability to tell a running guest that a disk has grown.
 type DiskResizer interface {
 	// ResizeDisk makes the guest see the disk's size in bytes, a multiple of 512, which its source must have; an image file is made that large.
-	// Of a disk with a Key it is the size of the source, of which the guest sees what is behind the key's header. A stopped guest sees it when
-	// it runs: then nothing is done. ErrNotFound without the guest or the disk; ErrInvalid when the disk would shrink.
+	// Of a disk with a Key the source must have room for the key's header beside. A stopped guest sees it when it runs: then nothing is
+	// done. ErrNotFound without the guest or the disk; ErrInvalid when the disk would shrink.
 	ResizeDisk(ctx context.Context, id, target string, bytes uint64) error
 }
 

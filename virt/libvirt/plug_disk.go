@@ -2,7 +2,6 @@ package libvirt
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -239,16 +238,9 @@ func (d *Driver) ResizeDisk(ctx context.Context, id, target string, bytes uint64
 }
 
 func resizeDisk(dom *lv.Domain, target string, bytes uint64) error {
-	disk, live, err := lookUpDisk(dom, target)
+	_, live, err := lookUpDisk(dom, target)
 	if err != nil || !live {
 		return err
-	}
-	if disk.Encryption != nil || disk.Source != nil && disk.Source.Encryption != nil {
-		header, err := keyHeader(dom, target)
-		if err != nil {
-			return err
-		}
-		bytes -= min(bytes, header)
 	}
 	info, err := dom.GetBlockInfo(target, 0)
 	if err != nil {
@@ -276,18 +268,4 @@ func lookUpDisk(dom *lv.Domain, target string) (disk *libvirtxml.DomainDisk, liv
 		}
 	}
 	return nil, false, fmt.Errorf("%w: no disk %s", virt.ErrNotFound, target)
-}
-
-// keyHeader is how many bytes of a disk's source are before what its guest sees: the payload offset in the header of LUKS version 1 (LUKS
-// On-Disk Format Specification 1.2.3, 2.1), the one that QEMU decrypts.
-func keyHeader(dom *lv.Domain, target string) (uint64, error) {
-	const magic, offsetAt = "LUKS\xba\xbe\x00\x01", 104
-	header, err := dom.BlockPeek(target, 0, 512, 0)
-	switch {
-	case err != nil:
-		return 0, err
-	case len(header) < 512 || string(header[:len(magic)]) != magic:
-		return 0, fmt.Errorf("%w: disk %s: its source has no header of LUKS version 1", virt.ErrUnsupported, target)
-	}
-	return uint64(binary.BigEndian.Uint32(header[offsetAt:])) * 512, nil
 }

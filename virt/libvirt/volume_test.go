@@ -417,7 +417,7 @@ func volumeEncrypted(t *testing.T, v *volumes) {
 	info, err := os.Stat(file)
 	must(t, err)
 	must(t, os.Truncate(file, info.Size()+volumeBytes))
-	must(t, v.d.ResizeDisk(within(t), v.spec.ID, "vdb", uint64(info.Size()+volumeBytes)))
+	must(t, v.d.ResizeDisk(within(t), v.spec.ID, "vdb", 2*volumeBytes))
 	v.seesBytes(device, 2*volumeBytes)
 	wrote := v.sh.sum(device)
 	v.unplug(t, "vdb")

@@ -23,18 +23,18 @@ var resizePromises = group{"ResizeDisk", []promise{
 
 func (e *env) resizer() virt.DiskResizer { return e.Driver.(virt.DiskResizer) }
 
-// sees checks the size of a disk that a guest sees.
-func (e *env) sees(id, target string, want uint64) {
+// sees checks the size of its disk vdb that a guest sees.
+func (e *env) sees(id string, want uint64) {
 	e.Helper()
 	for _, d := range e.listDisks(id) {
-		if d.Target == target {
+		if d.Target == "vdb" {
 			if d.Bytes != want {
-				e.Errorf("disk %s has %d bytes, want %d", target, d.Bytes, want)
+				e.Errorf("disk vdb has %d bytes, want %d", d.Bytes, want)
 			}
 			return
 		}
 	}
-	e.Errorf("no disk %s", target)
+	e.Error("no disk vdb")
 }
 
 func resizeGrows(e *env) {
@@ -42,7 +42,7 @@ func resizeGrows(e *env) {
 	for _, size := range []uint64{diskBytes, 2 * diskBytes, 2*diskBytes + 512} {
 		e.ok(os.Truncate(e.disk(1).Source.File, int64(size)))
 		e.ok(e.resizer().ResizeDisk(e.within(), s.ID, "vdb", size))
-		e.sees(s.ID, "vdb", size)
+		e.sees(s.ID, size)
 	}
 }
 
@@ -51,9 +51,9 @@ func resizeStopped(e *env) {
 	e.plugDisk(s.ID, 1)
 	e.ok(os.Truncate(e.disk(1).Source.File, 2*diskBytes))
 	e.ok(e.resizer().ResizeDisk(e.within(), s.ID, "vdb", 2*diskBytes))
-	e.sees(s.ID, "vdb", 0)
+	e.sees(s.ID, 0)
 	e.ok(e.Driver.Start(e.within(), s.ID))
-	e.sees(s.ID, "vdb", 2*diskBytes)
+	e.sees(s.ID, 2*diskBytes)
 }
 
 func resizeShrinks(e *env) {
@@ -61,7 +61,7 @@ func resizeShrinks(e *env) {
 	for _, size := range []uint64{0, diskBytes / 2, diskBytes - 512, diskBytes + 1} {
 		e.fails(e.resizer().ResizeDisk(e.within(), s.ID, "vdb", size), virt.ErrInvalid)
 	}
-	e.sees(s.ID, "vdb", diskBytes)
+	e.sees(s.ID, diskBytes)
 }
 
 func resizeMissing(e *env) {
@@ -150,11 +150,11 @@ func copyToLarger(e *env) {
 	e.ok(os.Truncate(to.Source.File, 2*diskBytes))
 	for range 2 {
 		e.ok(e.copy(s.ID, to))
-		e.sees(s.ID, "vdb", diskBytes)
+		e.sees(s.ID, diskBytes)
 	}
 	e.uses(s.ID, 2)
 	e.ok(e.Driver.Start(e.within(), s.ID))
-	e.sees(s.ID, "vdb", 2*diskBytes)
+	e.sees(s.ID, 2*diskBytes)
 }
 
 func copyProgress(e *env) {

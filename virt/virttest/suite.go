@@ -102,14 +102,8 @@ func (h Harness) met(n need) bool {
 	switch n {
 	case pauser, logger, machines, metadataSetter, nicPlugger, pciLister, diskPlugger, diskResizer, diskCopier, diskMeter, secretKeeper:
 		return able(h.Driver, n)
-	case bootableDisks:
-		return h.met(diskPlugger) && h.met(bootable)
-	case crashingDisks:
-		return h.met(diskPlugger) && h.met(crashes)
-	case disksByHand:
-		return h.met(bootableDisks) && h.UnplugDiskByHand != nil
-	case slowCopies:
-		return h.met(diskCopier) && h.SlowCopies != nil
+	case bootableDisks, crashingDisks, disksByHand, slowCopies:
+		return h.metWithDisks(n)
 	case bootablePlugger:
 		return h.met(nicPlugger) && h.met(bootable)
 	case crashingPlugger:
@@ -130,6 +124,20 @@ func (h Harness) met(n need) bool {
 		return h.BreakLink != nil
 	default:
 		return true
+	}
+}
+
+// metWithDisks is met for needs that are about disks.
+func (h Harness) metWithDisks(n need) bool {
+	switch n {
+	case bootableDisks:
+		return h.met(diskPlugger) && h.met(bootable)
+	case crashingDisks:
+		return h.met(diskPlugger) && h.met(crashes)
+	case disksByHand:
+		return h.met(bootableDisks) && h.UnplugDiskByHand != nil
+	default: // slowCopies
+		return h.met(diskCopier) && h.SlowCopies != nil
 	}
 }
 
