@@ -23,6 +23,7 @@ type disk struct {
 
 // Connect implements connector.Connector. Ways that do not work are logged, and left out as long as one does.
 func (c *Connector) Connect(ctx context.Context, info connector.Info, known connector.Identity) (connector.Device, error) {
+	info.EnforceMultipath = info.EnforceMultipath || c.Enforce
 	v, err := c.parse(info)
 	if err != nil {
 		return connector.Device{}, err

@@ -247,9 +247,11 @@ func TestConnectWithoutMultipathd(t *testing.T) {
 		t.Errorf("%+v", dev)
 	}
 	h.disconnect(i, connector.Device{})
-	i.EnforceMultipath = true
-	if _, err := h.c.Connect(t.Context(), i, ""); reasonOf(err) != connector.NoMultipath {
-		t.Error(err)
+	for _, operator := range []bool{false, true} {
+		i.EnforceMultipath, h.c.Enforce = !operator, operator
+		if _, err := h.c.Connect(t.Context(), i, ""); reasonOf(err) != connector.NoMultipath {
+			t.Error(err)
+		}
 	}
 	h.clean()
 }

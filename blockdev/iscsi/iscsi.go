@@ -32,6 +32,8 @@ type Options struct {
 	Interface string
 	// Multipath is whether all ways to a volume are used (Nova: volume_use_multipath). Otherwise it is the first that works.
 	Multipath bool
+	// Enforce refuses volumes that cannot have it (Nova: volume_enforce_multipath), as the enforce_multipath of one volume does.
+	Enforce bool
 	// Probe bounds the first answer of a portal, Login a login, Device the wait for a disk. 5, 30 and 60 seconds.
 	Probe, Login, Device time.Duration
 	// Straggler bounds what other ways may still take when one works. 5 seconds.
