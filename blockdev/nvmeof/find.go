@@ -10,6 +10,7 @@ import (
 
 	"compute-agent/blockdev/connector"
 	"compute-agent/blockdev/scsi"
+	"compute-agent/blockdev/uevent"
 )
 
 // await waits until the namespace's disk can be used, and returns it when it is the right one.
@@ -21,7 +22,7 @@ func (c *Connector) await(ctx context.Context, s subsystem, info connector.Info,
 		return connector.Device{}, err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
-	look := &look{c: c, s: s, info: info}
+	look := &look{c: c, s: s, info: info, watch: watch}
 	if err := watch.Until(ctx, func() (bool, error) { return look.again(ctx) }); err != nil {
 		if ctx.Err() != nil {
 			err = look.explain(err)
@@ -36,6 +37,8 @@ type look struct {
 	c           *Connector
 	s           subsystem
 	info        connector.Info
+	watch       *uevent.Watch
+	only        string // what events have in them that are waited for
 	scanned     bool
 	controllers []Controller
 	found       Namespace
@@ -45,6 +48,25 @@ type look struct {
 // again looks whether the namespace is there now. Subsystems tell of new namespaces, but not all do, and not always at once: the first look that does not
 // find it asks the kernel to ask.
 func (l *look) again(ctx context.Context) (bool, error) {
+	for {
+		only := "nvme"
+		done, err := l.once(ctx)
+		if l.missing == notYet {
+			only = l.found.Disk
+		}
+		if done || err != nil || only == l.only {
+			return done, err
+		}
+		// An event that came before the watch was told of it has to be looked for.
+		l.only = only
+		l.watch.Only(only)
+	}
+}
+
+// notYet is what a disk lacks that has nothing to wait for but itself.
+const notYet = "the disk has not come up"
+
+func (l *look) once(ctx context.Context) (bool, error) {
 	var err error
 	if l.controllers, err = l.c.of(l.s); err != nil {
 		return false, err
@@ -96,12 +118,10 @@ func (l *look) unready() string {
 	switch {
 	case !usable:
 		return "no path to the namespace can be used: " + strings.Join(states, ", ")
-	case err != nil:
-		return "there is no disk " + l.found.Disk + " yet"
-	case size == 0:
+	case err == nil && size == 0:
 		return "the disk " + l.found.Disk + " has no bytes"
-	case !l.c.System.Settled(l.found.Disk):
-		return "udev has not done with " + l.found.Disk
+	case err != nil, !l.c.System.Settled(l.found.Disk):
+		return notYet
 	}
 	return ""
 }
