@@ -65,6 +65,26 @@ func (q QoS) checkExclusive() error {
 			}
 		}
 	}
+	return checkBursts(limits)
+}
+
+// checkBursts keeps what libvirt demands: a burst stands above a limit of the same kind, and the size of an operation beside one of operations.
+func checkBursts(limits map[string]string) error {
+	counted := false
+	for _, key := range limitKeys {
+		limit, is := limits[key]
+		counted = counted || is && strings.HasSuffix(key, "_iops_sec") && key != "size_iops_sec"
+		lower, burst := strings.CutSuffix(key, "_max")
+		if is && burst && number(limit).Cmp(number(limits[lower])) < 0 {
+			return invalidQoS(key, limit, "a burst cannot be below %s", lower)
+		}
+		if is && burst && limits[lower] == "" {
+			return invalidQoS(key, limit, "a burst needs %s", lower)
+		}
+	}
+	if size, is := limits["size_iops_sec"]; is && !counted {
+		return invalidQoS("size_iops_sec", size, "it needs a limit of operations")
+	}
 	return nil
 }
 
