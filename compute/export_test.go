@@ -71,3 +71,12 @@ func (s *VolumeService) Reserve(tx Writer, attachmentID, volumeID, serverID stri
 func (s *VolumeService) ReleaseReservation(tx Writer, attachmentID string) error {
 	return s.releaseReservation(tx, attachmentID)
 }
+
+// BeginDetaching is what an operation's transaction does to a volume that a server is about to lose, RollDetaching what it does when the server keeps it.
+func (s *VolumeService) BeginDetaching(tx Writer, attachmentID string) error {
+	return s.beginDetaching(tx, attachmentID)
+}
+
+func (s *VolumeService) RollDetaching(tx Writer, attachmentID string) error {
+	return s.rollDetaching(tx, attachmentID)
+}
