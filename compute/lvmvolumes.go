@@ -43,7 +43,7 @@ type LVMOptions struct {
 	Devices string // where device nodes are; default /dev
 }
 
-// LVMVolumes keeps each volume as a logical volume, volume-UUID, of one volume group; snapshots are snapshot-UUID, as large as what they are of, so that
+// LVMVolumes keeps each volume as a logical volume, volume-UUID, of one volume group; snapshots are _snapshot-UUID, as large as what they are of, so that
 // they can never run full. Other logical volumes of the group are left alone. A new volume shows what was in the free space of the group: what the agent
 // removes is wiped, what others removed is theirs to have wiped.
 type LVMVolumes struct{ opt LVMOptions }
@@ -85,9 +85,9 @@ func lvName(prefix, id string) (string, error) {
 // The beginnings of logical volumes' names.
 const (
 	lvVolume   = "volume-"
-	lvSnapshot = "snapshot-"
-	lvNew      = "new-"    // a volume until it is whole
-	lvMoment   = "moment-" // a snapshot for the time of a copy
+	lvSnapshot = "_snapshot-" // LVM keeps names that begin without the stroke for itself
+	lvNew      = "new-"       // a volume until it is whole
+	lvMoment   = "moment-"    // a snapshot for the time of a copy
 )
 
 func (l *LVMVolumes) device(name string) string {
@@ -222,7 +222,8 @@ func (l *LVMVolumes) snapshot(ctx context.Context, name, origin string, of lv) e
 		return fmt.Errorf("volume group %s: %s has no size: %w", l.opt.Group, origin, err)
 	}
 	// The table of its blocks needs room too.
-	_, err = l.run(ctx, "lvcreate", "-q", "--yes", "--snapshot", "-n", name, "-L", strconv.FormatUint(size+size/100+(4<<20), 10)+"b", l.full(origin))
+	mib := (size+size/100)>>20 + 4
+	_, err = l.run(ctx, "lvcreate", "-q", "--yes", "--snapshot", "-n", name, "-L", strconv.FormatUint(mib, 10)+"m", l.full(origin))
 	return err
 }
 

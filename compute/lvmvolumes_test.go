@@ -99,11 +99,9 @@ func (g *group) report() ([]byte, error) {
 func after(args []string, option string) string { return args[slices.Index(args, option)+1] }
 
 func sizeOf(s string) int64 {
-	n, _ := strconv.ParseInt(strings.TrimRight(s, "gb"), 10, 64)
-	if strings.HasSuffix(s, "g") {
-		n <<= 30
-	}
-	return n
+	number, unit := s[:len(s)-1], s[len(s)-1:]
+	n, _ := strconv.ParseInt(number, 10, 64)
+	return n << map[string]int{"m": 20, "g": 30}[unit]
 }
 
 func (g *group) device(name string) string { return filepath.Join(g.dir, "vg", name) }
@@ -116,6 +114,9 @@ func (g *group) create(args []string) error {
 		if v.bytes < g.lvs[v.origin].bytes {
 			return errors.New("the snapshot may run full")
 		}
+	}
+	if strings.HasPrefix(name, "snapshot") {
+		return errors.New(`names starting "snapshot" are reserved`)
 	}
 	if _, there := g.lvs[name]; there {
 		return errors.New("already exists in volume group")
@@ -233,18 +234,18 @@ const lvmCommands = `lvcreate -q --yes --wipesignatures y --zero y -n new-ID0 -L
 qemu-img convert -q -n -f raw --target-image-opts IMAGE driver=raw,file.driver=file,file.filename=/vg/new-ID0
 lvrename -q vg new-ID0 volume-ID0
 lvextend -q -L 3g vg/volume-ID0
-lvcreate -q --yes --snapshot -n snapshot-ID3 -L 3257632030b vg/volume-ID0
+lvcreate -q --yes --snapshot -n _snapshot-ID3 -L 3106m vg/volume-ID0
 lvcreate -q --yes --wipesignatures y --zero y -n new-ID1 -L 2g vg
-lvcreate -q --yes --snapshot -n moment-ID1 -L 3257632030b vg/volume-ID0
+lvcreate -q --yes --snapshot -n moment-ID1 -L 3106m vg/volume-ID0
 qemu-img convert -q -n -f raw --target-image-opts /vg/moment-ID1 driver=raw,file.driver=file,file.filename=/vg/new-ID1
 blkdiscard --zeroout /vg/moment-ID1
 lvremove -q --yes vg/moment-ID1
 lvrename -q vg new-ID1 volume-ID1
 lvcreate -q --yes --wipesignatures y --zero y -n new-ID2 -L 1g vg
-qemu-img convert -q -n -f raw --target-image-opts /vg/snapshot-ID3 driver=raw,file.driver=file,file.filename=/vg/new-ID2
+qemu-img convert -q -n -f raw --target-image-opts /vg/_snapshot-ID3 driver=raw,file.driver=file,file.filename=/vg/new-ID2
 lvrename -q vg new-ID2 volume-ID2
-blkdiscard --zeroout /vg/snapshot-ID3
-lvremove -q --yes vg/snapshot-ID3
+blkdiscard --zeroout /vg/_snapshot-ID3
+lvremove -q --yes vg/_snapshot-ID3
 blkdiscard --zeroout /vg/volume-ID0
 lvremove -q --yes vg/volume-ID0
 blkdiscard --zeroout /vg/volume-ID1

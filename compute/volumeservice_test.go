@@ -245,7 +245,7 @@ func TestMake(t *testing.T) {
 	}
 	must(t, w.Make(t.Context(), id, server, d))
 	for range 2 {
-		must(t, w.VolumeService.Delete(t.Context(), id))
+		must(t, w.Delete(t.Context(), id))
 		w.rest()
 	}
 	if err := w.Make(t.Context(), "../x", server, d); !errors.Is(err, compute.ErrInvalid) {
