@@ -8,7 +8,7 @@ import (
 	"compute-agent/blockdev/connector"
 )
 
-// inquiryFields reads the lines "Name:value" that iscsi-inq prints of standard INQUIRY data.
+// inquiryFields reads the lines "Name:value" that iscsi-inq prints of INQUIRY data.
 func inquiryFields(text string) map[string]string {
 	fields := map[string]string{}
 	for line := range strings.Lines(text) {

@@ -215,23 +215,39 @@ func (u unit) capacity(ctx context.Context) (int64, error) {
 
 // identity asks for page 83h, and where that names nobody for the serial number. A disk that says nothing has no identity.
 func (u unit) identity(ctx context.Context) (connector.Identity, error) {
-	inquiry, err := u.ask(ctx, "iscsi-inq")
-	if err != nil {
-		return "", err
-	}
-	fields := inquiryFields(inquiry)
-	if fields["Peripheral Device Type"] != "DIRECT_ACCESS" || fields["Peripheral Qualifier"] != "CONNECTED" {
-		return "", &connector.Error{Reason: connector.NoDevice, Field: "data.target_lun", Value: strconv.Itoa(u.target.LUN), Rule: "the LUN is no disk"}
-	}
 	page, err := u.ask(ctx, "iscsi-inq", "--evpd=1", "--pagecode=131")
 	if err == nil {
+		if err := u.mustBeDisk(page); err != nil {
+			return "", err
+		}
 		if name := bestDesignator(page); name != "" {
 			return name, nil
 		}
 	} else if !errors.Is(err, errNoPage) {
 		return "", err
 	}
-	page, err = u.ask(ctx, "iscsi-inq", "--evpd=1", "--pagecode=128")
+	return u.serialNumber(ctx)
+}
+
+// mustBeDisk looks at what all pages begin with.
+func (u unit) mustBeDisk(page string) error {
+	fields := inquiryFields(page)
+	if fields["Peripheral Device Type"] != "DIRECT_ACCESS" || fields["Peripheral Qualifier"] != "CONNECTED" {
+		return &connector.Error{Reason: connector.NoDevice, Field: "data.target_lun", Value: strconv.Itoa(u.target.LUN), Rule: "the LUN is no disk"}
+	}
+	return nil
+}
+
+// serialNumber is page 80h, with vendor and product before it since a serial number is unique among those alone.
+func (u unit) serialNumber(ctx context.Context) (connector.Identity, error) {
+	inquiry, err := u.ask(ctx, "iscsi-inq")
+	if err == nil {
+		err = u.mustBeDisk(inquiry)
+	}
+	if err != nil {
+		return "", err
+	}
+	page, err := u.ask(ctx, "iscsi-inq", "--evpd=1", "--pagecode=128")
 	if err != nil && !errors.Is(err, errNoPage) {
 		return "", err
 	}
@@ -240,5 +256,6 @@ func (u unit) identity(ctx context.Context) (connector.Identity, error) {
 	if serial = oneLine(serial); serial == "" {
 		return "", nil
 	}
+	fields := inquiryFields(inquiry)
 	return connector.Identity("serial." + oneLine(fields["Vendor"]+" "+fields["Product"]+" "+serial)), nil
 }

@@ -224,6 +224,43 @@ func TestISCSIPasswordIsInNoArgument(t *testing.T) {
 	}
 }
 
+// TestISCSIWithoutDesignators: a disk whose page 83h names nobody, or that has none, is known by its serial number.
+func TestISCSIWithoutDesignators(t *testing.T) {
+	const head = "Peripheral Qualifier:CONNECTED\nPeripheral Device Type:DIRECT_ACCESS\n"
+	missing := &command.Error{Program: "iscsi-inq", ExitCode: 10, Err: errors.New("exit status 10"), Stderr: "Inquiry command failed : SENSE KEY:ILLEGAL_REQUEST(5) ASCQ:INVALID_FIELD_IN_CDB(0x2400)"}
+	broken := &command.Error{Program: "iscsi-inq", ExitCode: 10, Err: errors.New("exit status 10"), Stderr: "Inquiry command failed : TRANSPORT ERROR"}
+	for _, c := range []struct {
+		name               string
+		designators        string
+		noPage83, noPage80 error
+		want               connector.Identity
+		reason             connector.Reason
+	}{
+		{"names nobody", head, nil, nil, "serial.TST VIRTUAL-DISK abc1", ""},
+		{"no such page", "", missing, nil, "serial.TST VIRTUAL-DISK abc1", ""},
+		{"neither", "", missing, missing, "", ""},
+		{"the target breaks off", "", broken, nil, "", connector.Unreachable},
+		{"and later", "", missing, broken, "", connector.Unreachable},
+	} {
+		u := unit{target: connector.ISCSITarget{Portal: "192.0.2.1:3260", IQN: testIQN, LUN: 1}, number: 1}
+		u.Run = runner(func(_ context.Context, cmd command.Cmd) ([]byte, error) {
+			switch line := strings.Join(cmd.Args, " "); {
+			case strings.Contains(line, "--pagecode=131"):
+				return []byte(c.designators), c.noPage83
+			case strings.Contains(line, "--pagecode=128"):
+				return []byte("Unit Serial Number:[                abc1]\n"), c.noPage80
+			}
+			return []byte(head + "Vendor:TST     \nProduct:VIRTUAL-DISK    \n"), nil
+		})
+		got, err := u.identity(t.Context())
+		if c.reason != "" {
+			isReason(t, err, c.reason)
+		} else if err != nil || got != c.want {
+			t.Errorf("%s: %q, %v; want %q", c.name, got, err, c.want)
+		}
+	}
+}
+
 // page is what iscsi-inq prints of one designator.
 func page(association, kind int, value string) string {
 	return fmt.Sprintf("DEVICE DESIGNATOR #0\nCode Set:(1) BINARY\nPIV:0\nAssociation:(%d) LOGICAL_UNIT\nDesignator Type:(%d) X\nDesignator:[%s]\n", association, kind, value)
