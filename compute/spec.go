@@ -160,8 +160,13 @@ func (m machine) drives(s Server, files Files, places blockdev.Mapping) ([]guest
 		}
 		if p.Role != blockdev.Volume {
 			files.behind(&drives[i], p, s)
-		} else if err := m.volumes[p.Index].behind(&drives[i]); err != nil {
+			continue
+		}
+		if err := m.volumes[p.Index].behind(&drives[i]); err != nil {
 			return nil, err
+		}
+		if drives[i].Source.File != "" && !m.storage.DirectIO { // files of the agent's own service are beside the servers'
+			drives[i].Cache = "writeback"
 		}
 	}
 	return drives, nil

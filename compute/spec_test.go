@@ -5,6 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"compute-agent/blockdev/connector"
+	"compute-agent/cinder"
 	"compute-agent/guest"
 	"compute-agent/internal/cpuset"
 	"compute-agent/internal/golden"
@@ -65,6 +69,10 @@ func TestBuildSpec(t *testing.T) {
 			m.placed = &placed
 		},
 		"aarch64": func(s *Server, m *machine) { m.host.Arch = "aarch64" },
+		"volumes": func(s *Server, m *machine) {
+			s.ImageID, s.Image.Properties = "", map[string]string{"hw_disk_bus": "scsi", "hw_scsi_model": "virtio-scsi"}
+			m.volumes = specVolumes()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, m := specServer(), specMachine()
@@ -78,6 +86,57 @@ func TestBuildSpec(t *testing.T) {
 			}
 			golden.Assert(t, "testdata/spec/"+name+".golden", golden.JSON(t, spec))
 		})
+	}
+}
+
+// specVolumes are volumes of each kind of source.
+func specVolumes() []BlockDevice {
+	iscsi := `{"driver_volume_type": "iscsi", "data": {"target_portal": "192.0.2.9:3260", "target_iqn": "iqn.2026-11.org.example:v", "target_lun": 1,
+		"auth_method": "CHAP", "auth_username": "user", "auth_password": "secret", "qos_specs": {"total_iops_sec": "500"}, "access_mode": "ro", "discard": true}}`
+	return []BlockDevice{
+		{
+			ID: "d1", VolumeID: "11111111-0000-4000-8000-000000000001", Name: "sda", Bus: "scsi", BootIndex: new(int), Multiattach: true, Attached: true,
+			Connection: []byte(`{"driver_volume_type": "local", "data": {"device_path": "/dev/group/volume", "logical_block_size": "4096", "physical_block_size": "4096"}}`),
+			Device:     connector.Device{Path: "/dev/group/volume", Format: "raw", Bytes: 1 << 30},
+		},
+		{
+			ID: "d2", VolumeID: "11111111-0000-4000-8000-000000000002", Name: "sdb", Bus: "scsi", Attached: true, Encryption: &cinder.Encryption{Provider: "luks"},
+			Connection: []byte(`{"driver_volume_type": "file", "data": {"device_path": "/state/volumes/v"}}`), Device: connector.Device{Path: "/state/volumes/v", Format: "raw"},
+		},
+		{
+			ID: "d3", VolumeID: "11111111-0000-4000-8000-000000000003", Name: "vda", Bus: "virtio", Attached: true, Connection: []byte(iscsi),
+			Device: connector.Device{Format: "raw", Network: &connector.Network{Protocol: "iscsi", Name: "iqn.2026-11.org.example:v/1",
+				Hosts: []connector.Address{{Host: "192.0.2.9", Port: 3260}}, User: "user", Usage: "iscsi", Initiator: "iqn.2026-11.org.example:host"}},
+		},
+		{
+			ID: "d4", VolumeID: "11111111-0000-4000-8000-000000000004", Name: "vdb", Bus: "virtio", Attached: true, Encryption: &cinder.Encryption{Provider: "luks2"},
+			Connection: []byte(`{"driver_volume_type": "file", "data": {"device_path": "/state/volumes/w"}}`),
+			Device:     connector.Device{Path: "/dev/mapper/crypt-w", Below: "/state/volumes/w", Crypt: "crypt-w", Format: "raw"},
+		},
+	}
+}
+
+// A disk that comes or goes moves no other one on its controller.
+func TestKeepUnits(t *testing.T) {
+	disks := func(places ...any) (list []virt.Disk) {
+		for i := 0; i < len(places); i += 2 {
+			unit := places[i+1].(int)
+			list = append(list, virt.Disk{Target: places[i].(string), Bus: "scsi", Unit: &unit})
+		}
+		return list
+	}
+	for name, c := range map[string]struct{ made, now, want []virt.Disk }{
+		"nothing made":        {nil, disks("sda", 0, "sdb", 1), disks("sda", 0, "sdb", 1)},
+		"as it was":           {disks("sda", 0, "sdb", 1), disks("sda", 0, "sdb", 1), disks("sda", 0, "sdb", 1)},
+		"one went":            {disks("sda", 0, "sdb", 1, "sdc", 2), disks("sda", 0, "sdc", 1), disks("sda", 0, "sdc", 2)},
+		"one came between":    {disks("sda", 0, "sdc", 1), disks("sda", 0, "sdb", 1, "sdc", 2), disks("sda", 0, "sdb", 2, "sdc", 1)},
+		"one came into a gap": {disks("sda", 0, "sdc", 2), disks("sda", 0, "sdb", 1, "sdc", 2), disks("sda", 0, "sdb", 1, "sdc", 2)},
+	} {
+		spec := virt.Spec{Disks: c.now}
+		keepUnits(virt.Spec{Disks: c.made}, &spec)
+		if diff := cmp.Diff(c.want, spec.Disks); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
 	}
 }
 
