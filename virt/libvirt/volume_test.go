@@ -462,9 +462,35 @@ func volumeCopied(t *testing.T, v *volumes) {
 	if got := list[len(list)-1]; got.Source.File != to || !got.Live || !got.Defined {
 		t.Errorf("the guest has %+v", got)
 	}
+	v.copiedOn(t, device, wrote)
 	v.unplug(t, "vdb")
 	if got := fileSum(t, to); got != wrote {
 		t.Errorf("the copy has %s, the guest wrote %s", got, wrote)
+	}
+}
+
+// copiedOn copies the volume to one that is encrypted, and from there over the network.
+func (v *volumes) copiedOn(t *testing.T, device, wrote string) {
+	t.Helper()
+	const password = "c0py-key"
+	encrypted := volumeOf(virt.Source{File: luksFile(t, randomFile(t, v.dir, "encrypted", volumeBytes), password)}, "copied")
+	encrypted.Key = &virt.DiskKey{Format: "luks", Secret: v.put(t, "volume", password)}
+	remote := randomFile(t, v.dir, "remote", volumeBytes)
+	serve(t, "qemu-nbd", "--persistent", "-f", "raw", "-b", storageHost, "-p", "10812", "-x", "remote", remote)
+	untilRuns(t, "qemu-img", "info", "--force-share", "nbd://"+storageHost+":10812/remote")
+	for _, to := range []virt.Disk{encrypted, volumeOf(virt.Source{Network: &virt.NetworkSource{
+		Protocol: "nbd", Name: "remote", Hosts: []virt.HostPort{{Host: storageHost, Port: 10812}},
+	}}, "copied")} {
+		must(t, v.d.CopyDisk(within(t), v.spec.ID, "vdb", to, nil))
+		if got := v.sh.sum(device); got != wrote {
+			t.Errorf("after a copy the guest reads %s, it wrote %s", got, wrote)
+		}
+	}
+	if got := luksSum(t, encrypted.Source.File, password); got != wrote {
+		t.Errorf("the encrypted copy has %s, the guest wrote %s", got, wrote)
+	}
+	if got := fileSum(t, remote); got != wrote {
+		t.Errorf("the copy over the network has %s, the guest wrote %s", got, wrote)
 	}
 }
 
