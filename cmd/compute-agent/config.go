@@ -52,6 +52,7 @@ type Config struct {
 	ForceConfigDrive bool
 	Hardware         guestHardware
 	Network          networkOptions
+	Volume           volumeOptions
 	ConfigDriveForm  string
 	EphemeralFormat  string
 
@@ -105,6 +106,7 @@ func (c *Config) sections() []section {
 		{"Hypervisor and guests", c.guestKeys()},
 		{"Hardware of guests", c.Hardware.keys()},
 		{"Networks", c.Network.keys()},
+		{"Volumes", c.Volume.keys()},
 		{"Resources of this host", c.resourceKeys()},
 		{"Operations", c.operationKeys()},
 	}
