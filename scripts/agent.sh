@@ -18,7 +18,7 @@ s.bind(("127.0.0.1", 0))
 print(s.getsockname()[1])')
 	mkdir -p "$dir"
 	chmod 711 "$dir"
-	printf '%s\n' "state_dir: $dir/state" "listen: 127.0.0.1:$port" 'metrics_listen: ""' 'log_format: text' \
+	printf '%s\n' "state_dir: $dir/state" "run_dir: $dir/run" "listen: 127.0.0.1:$port" 'metrics_listen: ""' 'log_format: text' \
 		'virt_type: qemu' 'shutdown_timeout: 30' "networks: ${AGENT_NETWORKS:-false}" "$@" >"$dir/config.yaml"
 	export OS_CLIENT_CONFIG_FILE=$dir/state/clouds.yaml OS_CLOUD=compute-agent
 }

@@ -26,6 +26,7 @@ const (
 // that they need.
 type Config struct {
 	StateDir string
+	RunDir   string
 
 	Listen          string
 	PublicURL       string
@@ -116,6 +117,8 @@ func (c *Config) serviceKeys() []key {
 	return []key{
 		{name: "state_dir", initial: "/var/lib/compute-agent", value: text(&c.StateDir, absolutePath),
 			doc: "Directory of the database, the disks of the servers and the images. One agent at a time uses it."},
+		{name: "run_dir", initial: "/run/compute-agent", value: text(&c.RunDir, absolutePath),
+			doc: "Directory for what is true only until the host starts again: what of the host's storage and network devices is in use."},
 		{name: "log_level", initial: "info", value: choice(&c.LogLevel, "debug", "info", "warn", "error"),
 			doc: "Least severe level that is logged: debug, info, warn or error."},
 		{name: "log_format", initial: "auto", value: choice(&c.LogFormat, "auto", "text", "json"),

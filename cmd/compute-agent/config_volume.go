@@ -14,7 +14,6 @@ import (
 
 // volumeOptions is what an operator can choose about volumes.
 type volumeOptions struct {
-	Enabled     bool
 	Dir         string
 	Format      string
 	Preallocate bool
@@ -42,8 +41,6 @@ type volumeOptions struct {
 
 func (v *volumeOptions) keys() []key {
 	return []key{
-		{name: "volumes", initial: "true", value: truth(&v.Enabled),
-			doc: "Whether the agent has a volume service. Without it servers have no volumes."},
 		{name: "volume_dir", initial: "", value: text(&v.Dir, orEmpty(absolutePath)),
 			doc: "Directory of volumes that are files. Empty: volumes in the state directory."},
 		{name: "volume_format", initial: "raw", value: choice(&v.Format, "raw", "qcow2"),

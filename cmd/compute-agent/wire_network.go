@@ -57,7 +57,7 @@ func (a *agent) openNetworks(c *Config) (*compute.NetworkService, *compute.HostN
 
 func fabricOptions(c *Config, log *slog.Logger) fabric.Options {
 	return fabric.Options{
-		Host: network.Host{Proc: "/proc", Netns: network.Netns, Run: command.Exec{}}, Runner: command.Exec{}, Variant: c.Network.variant(),
+		Host: network.Host{Proc: "/proc", Netns: network.Netns, State: c.RunDir, Run: command.Exec{}}, Runner: command.Exec{}, Variant: c.Network.variant(),
 		Dir: filepath.Join(c.StateDir, networksDir), Logger: log,
 	}
 }
