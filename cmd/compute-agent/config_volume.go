@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"compute-agent/blockdev/connector"
+	"compute-agent/compute"
 )
 
 // volumeOptions is what an operator can choose about volumes.
@@ -18,7 +22,9 @@ type volumeOptions struct {
 	Format      string
 	Preallocate bool
 	Group       string
+	GroupWipe   string
 	LUNs        string
+	LUNsWipe    string
 	Volumes     int
 	Snapshots   int
 	Gigabytes   int
@@ -29,6 +35,7 @@ type volumeOptions struct {
 	Multipath     bool
 	Enforce       bool
 	DeviceTimeout time.Duration
+	Scans         int
 	Wildcard      bool
 	IP            string
 
@@ -49,9 +56,15 @@ func (v *volumeOptions) keys() []key {
 			doc: "Whether volumes that are files take all of their space at once."},
 		{name: "volume_group", initial: "", value: text(&v.Group, orEmpty(volumeGroup)),
 			doc: "LVM volume group, for volumes that are logical volumes. Empty: none."},
+		{name: "volume_group_wipe", initial: "zero", value: choice(&v.GroupWipe, "zero", "discard", "none"),
+			doc: "What is done to a logical volume before it is removed, so that no later one shows what it held: zero, discard (only for storage that\n" +
+				"then reads as zeroes) or none."},
 		{name: "volume_luns_file", initial: "", value: text(&v.LUNs, orEmpty(absolutePath)),
 			doc: "JSON file, readable by root only, with the LUNs that the administrator of an array hands over: a list of objects with name,\n" +
 				"size_gib and connection_info, in the shape that Cinder has for it. Empty: none."},
+		{name: "volume_luns_wipe", initial: "keep", value: choice(&v.LUNsWipe, "keep", "zero", "none"),
+			doc: "What is done to a LUN whose volume is deleted: keep it for the project that had it, zero it (the host must reach it), or none, where the\n" +
+				"array cleans it."},
 		{name: "quota_volumes", initial: "10", value: whole(&v.Volumes, -1, 1e6), doc: "Volumes of a project; -1 for no limit."},
 		{name: "quota_snapshots", initial: "10", value: whole(&v.Snapshots, -1, 1e6), doc: "Snapshots of a project; -1 for no limit."},
 		{name: "quota_gigabytes", initial: "1000", value: whole(&v.Gigabytes, -1, 1e9), doc: "GiB of a project's volumes and snapshots; -1 for no limit."},
@@ -68,6 +81,8 @@ func (v *volumeOptions) keys() []key {
 			doc: "Whether the agent does not start, and no volume is attached, without multipathd."},
 		{name: "volume_device_timeout", initial: "30", value: seconds(&v.DeviceTimeout, time.Second, 10*time.Minute),
 			doc: "Seconds that a login, or the device of a volume, may take."},
+		{name: "num_volume_scan_tries", initial: "5", value: whole(&v.Scans, 1, 20),
+			doc: "How often an iSCSI target is asked for a LUN that it does not show yet, with pauses of 1, 2, 4... seconds."},
 		{name: "fc_wildcard_scan", initial: "true", value: truth(&v.Wildcard),
 			doc: "Whether a port of this host that sees no target of a volume looks at all of its targets (enable_wildcard_scan)."},
 		{name: "my_block_storage_ip", initial: "", value: text(&v.IP, orEmpty(ipAddress)),
@@ -124,8 +139,15 @@ func (c *Config) nfsBase() string {
 	return filepath.Join(c.StateDir, "mnt")
 }
 
+// handedLUN is an entry of volume_luns_file.
+type handedLUN struct {
+	Name       string        `json:"name"`
+	SizeGiB    int           `json:"size_gib"`
+	Connection connector.Raw `json:"connection_info"`
+}
+
 // readLUNs reads the file of LUNs. It holds passwords, so nobody but its owner may read it.
-func (c *Config) readLUNs() ([]byte, error) {
+func (c *Config) readLUNs() ([]compute.FixedLUN, error) {
 	if c.Volume.LUNs == "" {
 		return nil, nil
 	}
@@ -136,9 +158,20 @@ func (c *Config) readLUNs() ([]byte, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("volume_luns_file: %s has mode %04o, and must be readable by its owner only: it holds passwords", c.Volume.LUNs, info.Mode().Perm())
 	}
-	text, err := os.ReadFile(c.Volume.LUNs)
+	file, err := os.Open(c.Volume.LUNs)
 	if err != nil {
 		return nil, fmt.Errorf("volume_luns_file: %w", err)
 	}
-	return text, nil
+	defer file.Close() //nolint:errcheck // it was only read
+	in := json.NewDecoder(file)
+	in.DisallowUnknownFields()
+	var handed []handedLUN
+	if err := in.Decode(&handed); err != nil {
+		return nil, fmt.Errorf("volume_luns_file: %s: must be a list of objects with name, size_gib and connection_info: %w", c.Volume.LUNs, err)
+	}
+	luns := make([]compute.FixedLUN, len(handed))
+	for i, h := range handed {
+		luns[i] = compute.FixedLUN(h)
+	}
+	return luns, nil
 }

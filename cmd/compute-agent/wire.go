@@ -216,14 +216,14 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	if err != nil {
 		return backend{}, err
 	}
-	var manager *compute.Manager
-	volumes, err := a.openVolumes(c, library, func(ctx context.Context, serverID, volumeID string) error {
-		return manager.ExtendAttached(ctx, serverID, volumeID)
-	})
+	volumeHost, err := a.openVolumeHost(ctx, c)
 	if err != nil {
 		return backend{}, err
 	}
-	volumeHost, err := a.openVolumeHost(ctx, c)
+	var manager *compute.Manager
+	volumes, err := a.openVolumes(c, volumeHost, library, func(ctx context.Context, serverID, volumeID string) error {
+		return manager.ExtendAttached(ctx, serverID, volumeID)
+	})
 	if err != nil {
 		return backend{}, err
 	}

@@ -9,7 +9,11 @@ import (
 
 	"compute-agent/blockdev/attach"
 	"compute-agent/blockdev/connector"
+	"compute-agent/blockdev/fibrechannel"
+	"compute-agent/blockdev/iscsi"
 	"compute-agent/blockdev/luks"
+	"compute-agent/blockdev/lun"
+	"compute-agent/blockdev/multipath"
 	"compute-agent/blockdev/nvmeof"
 	"compute-agent/blockdev/remote"
 	"compute-agent/blockdev/scsi"
@@ -21,17 +25,22 @@ import (
 // The names of the backends, by which volume types choose them (volume_backend_name).
 const (
 	localBackend = "local"
+	lvmBackend   = "lvm"
+	fixedBackend = "fixed"
 )
 
-// volumeKeysDir holds the keys of encrypted volumes, in the state directory.
-const volumeKeysDir = "volume-keys"
+// The state directory holds these, too.
+const (
+	volumeKeysDir    = "volume-keys"    // keys of encrypted volumes
+	volumeScratchDir = "volume-scratch" // images on their way to volumes that are no files
+)
 
 // openVolumes makes the volume service, which starts before the manager: a server that is restored needs its volumes. grown is told of volumes that have
 // grown while a server has them.
-func (a *agent) openVolumes(c *Config, blobs compute.Blobs, grown func(ctx context.Context, serverID, volumeID string) error) (*compute.VolumeService, error) {
-	backends, err := c.volumeBackends()
+func (a *agent) openVolumes(c *Config, host compute.VolumeHost, blobs compute.Blobs, grown func(ctx context.Context, serverID, volumeID string) error) (*compute.VolumeService, error) {
+	backends, err := c.volumeBackends(host)
 	if err != nil {
-		return nil, err
+		return nil, exitError{exitUsage, err}
 	}
 	keys, err := compute.NewVolumeKeys(filepath.Join(c.StateDir, volumeKeysDir))
 	if err != nil {
@@ -46,15 +55,29 @@ func (a *agent) openVolumes(c *Config, blobs compute.Blobs, grown func(ctx conte
 	return service, nil
 }
 
-// volumeBackends are the places where volumes can be.
-func (c *Config) volumeBackends() (map[string]compute.VolumeBackend, error) {
-	local, err := compute.NewLocalVolumes(compute.LocalOptions{
-		Dir: c.volumeDir(), Format: c.Volume.Format, Sparse: !c.Volume.Preallocate, Runner: command.Exec{},
-	})
+// volumeBackends are the places where volumes can be: files always, and what else the operator names.
+func (c *Config) volumeBackends(host compute.VolumeHost) (map[string]compute.VolumeBackend, error) {
+	v := &c.Volume
+	local, err := compute.NewLocalVolumes(compute.LocalOptions{Dir: c.volumeDir(), Format: v.Format, Sparse: !v.Preallocate, Runner: command.Exec{}})
 	if err != nil {
 		return nil, err
 	}
-	return map[string]compute.VolumeBackend{localBackend: local}, nil
+	all := map[string]compute.VolumeBackend{localBackend: local}
+	scratch := filepath.Join(c.StateDir, volumeScratchDir)
+	if v.Group != "" {
+		all[lvmBackend], err = compute.NewLVMVolumes(compute.LVMOptions{Group: v.Group, Wipe: compute.Wipe(v.GroupWipe), Scratch: scratch, Runner: command.Exec{}})
+		if err != nil {
+			return nil, err
+		}
+	}
+	luns, err := c.readLUNs()
+	if err != nil || luns == nil {
+		return all, err
+	}
+	all[fixedBackend], err = compute.NewFixedVolumes(compute.FixedOptions{
+		LUNs: luns, Wipe: compute.Wipe(v.LUNsWipe), Host: host, Scratch: scratch, Runner: command.Exec{},
+	})
+	return all, err
 }
 
 // openVolumeHost makes what connects volumes to this host. Nothing of the host is touched yet.
@@ -85,10 +108,18 @@ func (a *agent) connectors(c *Config, run command.Runner, facts attach.Facts) ma
 		},
 		connector.NVMeoF: nvmeof.Host(filepath.Join(c.volumeState(), "nvme")),
 	}
+	maps := multipath.Daemon{SCSI: scsi.Host(), Commands: run}
+	all[connector.FibreChannel] = fibrechannel.New(fibrechannel.Options{
+		LUN: lun.Host{SCSI: scsi.Host(), Maps: maps, Multipath: v.Multipath, Enforce: v.Enforce, Log: a.log}, NoWildcard: !v.Wildcard, Log: a.log,
+	})
 	if v.Initiator == "qemu" {
 		all[connector.ISCSI] = remote.ISCSI{Run: run, Initiator: cmp.Or(v.InitiatorName, facts.InitiatorName())}
-		delete(all, connector.ISER) // QEMU as Debian builds it has no RDMA
+		return all
 	}
+	host := iscsi.New(iscsi.Options{
+		Interface: v.Interface, Multipath: v.Multipath, Login: v.DeviceTimeout, Device: v.DeviceTimeout, Scans: v.Scans, Runner: run, Log: a.log,
+	})
+	all[connector.ISCSI], all[connector.ISER] = host, host
 	return all
 }
 
