@@ -189,7 +189,7 @@ func (s *spy) during(since time.Time) time.Duration {
 }
 
 func (i *initiator) patience() context.Context {
-	ctx, cancel := context.WithTimeout(i.t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(i.t.Context(), 6*time.Minute)
 	i.t.Cleanup(cancel)
 	return ctx
 }
@@ -652,6 +652,9 @@ func TestISCSIKilled(t *testing.T) {
 	}
 }
 
+// patient is for many disks at once on an emulated machine, whose kernel and udev come to the last of them after minutes.
+func patient(o *iscsi.Options) { o.Login, o.Device = 5*time.Minute, 5*time.Minute }
+
 // many makes n LUNs, in one target or in as many.
 func many(i *initiator, name string, n, targets int) []connector.Info {
 	i.t.Helper()
@@ -703,7 +706,7 @@ func together(t testing.TB, n int, do func(int) error) {
 
 // TestISCSIBench prints the figures of attaching and detaching 1, 10 and 50 LUNs, of one target and of as many.
 func TestISCSIBench(t *testing.T) {
-	i := newInitiator(t)
+	i := newInitiator(t, patient)
 	for _, targets := range []int{1, 50} {
 		infos := many(i, fmt.Sprintf("bench%d-", targets), 50, targets)
 		_, _, _ = side(i, infos[:1]) // modules, caches
@@ -721,7 +724,7 @@ func TestISCSIBench(t *testing.T) {
 
 // TestISCSIStale attaches one more to a host that has 100 disks which nobody knows of any more.
 func TestISCSIStale(t *testing.T) {
-	i := newInitiator(t)
+	i := newInitiator(t, patient)
 	infos := many(i, "stale", 101, 1)
 	together(t, 100, func(k int) error {
 		_, err := i.Connect(i.patience(), infos[k], "")
