@@ -64,7 +64,7 @@ func (s System) Holders(name string) ([]Holder, error) {
 	if len(w.holders) == 0 {
 		switch err := s.claimed(name, w); {
 		case errors.Is(err, ErrHeld):
-			w.add(Holder{Kind: HeldExclusively, Name: "by a user that is not seen from here"})
+			w.add(Holder{Kind: HeldExclusively, Name: "of a user that is not seen from here"})
 		case err != nil && !gone(err):
 			return nil, fmt.Errorf("who holds %s: %w", name, err)
 		}
