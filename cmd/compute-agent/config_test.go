@@ -241,8 +241,8 @@ func TestPackagedConfigIsTheDefaults(t *testing.T) {
 // A field without a key could be set by nobody.
 func TestEveryFieldHasOneKey(t *testing.T) {
 	c := newConfig()
-	fields := reflect.TypeFor[Config]().NumField() - 3 // without origin, and those that are groups of fields
-	fields += reflect.TypeFor[guestHardware]().NumField() + reflect.TypeFor[networkOptions]().NumField()
+	fields := reflect.TypeFor[Config]().NumField() - 4 // without origin, and those that are groups of fields
+	fields += reflect.TypeFor[guestHardware]().NumField() + reflect.TypeFor[networkOptions]().NumField() + reflect.TypeFor[volumeOptions]().NumField()
 	if n := len(c.keys()); n != fields {
 		t.Errorf("%d keys for %d fields", n, fields)
 	}

@@ -95,6 +95,7 @@ func (p *patient) checks() []struct {
 		{"free disk", p.checkDisk},
 		{"leftover files", p.checkLeftovers},
 		{"networks", p.checkNetworks},
+		{"volumes", p.checkVolumes},
 		{"configuration file", p.checkConfigFile},
 		{"api address", p.checkAPIAddress},
 		{"metrics address", p.checkMetricsAddress},

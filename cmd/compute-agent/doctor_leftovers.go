@@ -11,13 +11,14 @@ import (
 	"strings"
 	"syscall"
 
+	"compute-agent/cinder"
 	"compute-agent/compute"
 	"compute-agent/store"
 
 	"golang.org/x/sys/unix"
 )
 
-// checkLeftovers looks for files that no server and no image of the database names.
+// checkLeftovers looks for files that no server, image or volume of the database names.
 func (p *patient) checkLeftovers(ctx context.Context) verdict {
 	db := filepath.Join(p.config.StateDir, databaseFile)
 	if _, err := os.Stat(db); errors.Is(err, fs.ErrNotExist) {
@@ -25,11 +26,15 @@ func (p *patient) checkLeftovers(ctx context.Context) verdict {
 	}
 	var servers []compute.Server
 	var images []compute.Image
+	var volumes []cinder.Volume
 	err := store.Peek(ctx, db, func(r compute.Reader) (err error) {
 		if servers, err = r.Servers(); err != nil {
 			return err
 		}
-		images, err = r.Images()
+		if images, err = r.Images(); err != nil {
+			return err
+		}
+		volumes, err = r.Volumes()
 		return err
 	})
 	if err != nil {
@@ -42,21 +47,24 @@ func (p *patient) checkLeftovers(ctx context.Context) verdict {
 	for _, img := range images {
 		named = append(named, img.SHA256)
 	}
+	for _, v := range volumes {
+		named = append(named, v.ID, v.ID+".new")
+	}
 	var extra []string
-	for _, dir := range []string{instancesDir, imagesDir} {
-		found, err := unnamed(filepath.Join(p.config.StateDir, dir), named)
+	for _, dir := range []string{filepath.Join(p.config.StateDir, instancesDir), filepath.Join(p.config.StateDir, imagesDir), p.config.volumeDir()} {
+		found, err := unnamed(dir, append(named, "snapshots"))
 		if err != nil {
 			return warning("Run as root.", "%v", err)
 		}
 		extra = append(extra, found...)
 	}
 	if extra == nil {
-		return ok("none, with %d servers and %d images", len(servers), len(images))
+		return ok("none, with %d servers, %d images and %d volumes", len(servers), len(images), len(volumes))
 	}
 	const most = 5
 	list := strings.Join(extra[:min(len(extra), most)], ", ")
 	return warning("The agent removes what it made when it starts. Look at the rest, and remove what nobody needs.",
-		"%d that no server and no image names: %s", len(extra), list)
+		"%d that no server, image or volume names: %s", len(extra), list)
 }
 
 // unnamed returns the entries of a directory that are not in names. Hidden ones are being made.

@@ -37,6 +37,27 @@ var networkPrograms = []program{
 	{"dnsmasq", "--version", "DHCP", "dnsmasq-base", false},
 }
 
+// volumePrograms are those that the configured ways to volumes need. Encrypted volumes are seldom.
+func volumePrograms(c *Config) []program {
+	all := []program{{"cryptsetup", "--version", "encrypted volumes", "cryptsetup-bin", true}}
+	v := &c.Volume
+	if v.Group != "" {
+		all = append(all, program{"lvs", "--version", "volume_group", "lvm2", false})
+	}
+	if v.LUNs == "" {
+		return all
+	}
+	if v.Initiator == "qemu" {
+		all = append(all, program{"iscsi-inq", "--help", "LUNs that QEMU reaches", "libiscsi-bin", false})
+	} else {
+		all = append(all, program{"iscsiadm", "--version", "LUNs by iSCSI", "open-iscsi", false})
+	}
+	if v.Multipath {
+		all = append(all, program{"multipath", "-h", "volume_use_multipath", "multipath-tools", false})
+	}
+	return all
+}
+
 // needed are the programs that the configuration has the agent run.
 func needed(c *Config) []program {
 	formats := map[image.FileSystem]bool{image.Swap: true} // and whether most hosts need them
@@ -57,7 +78,7 @@ func needed(c *Config) []program {
 		name, debian := f.Formatter()
 		all = append(all, program{name, formatterVersion[f], "disks in " + string(f), debian, !formats[f]})
 	}
-	return all
+	return append(all, volumePrograms(c)...)
 }
 
 var formatterVersion = map[image.FileSystem]string{

@@ -234,6 +234,7 @@ func TestDoctorRunsPrograms(t *testing.T) {
 		"ipset --version":       "ipset v7.17",
 		"nft --version":         "nftables v1.0.6",
 		"dnsmasq --version":     "Dnsmasq version 2.90",
+		"cryptsetup --version":  "cryptsetup 2.6.1",
 	}
 	p := &patient{config: newConfig(), runner: all}
 	expect(t, p.checkPrograms(t.Context()), statusOK, "qemu-img version 7.2.22; genisoimage 1.1.11", "; mkfs.ext4; mkfs.ntfs; mkswap from util-linux 2.38.1; mkfs.fat 4.2")
@@ -251,6 +252,13 @@ func TestDoctorRunsPrograms(t *testing.T) {
 	expect(t, p.checkPrograms(t.Context()), statusOK)
 	p.config.ConfigDriveForm = "vfat"
 	expect(t, p.checkPrograms(t.Context()), statusFailure, "mcopy (config drives in vfat)", "apt-get install mtools")
+
+	p.config.ConfigDriveForm = "iso9660"
+	p.config.Volume = volumeOptions{LUNs: "/luns.json", Initiator: "host", Multipath: true, Group: "vg"}
+	expect(t, p.checkPrograms(t.Context()), statusFailure, "lvs (volume_group), iscsiadm (LUNs by iSCSI), multipath (volume_use_multipath)",
+		"apt-get install lvm2 open-iscsi multipath-tools")
+	p.config.Volume = volumeOptions{LUNs: "/luns.json", Initiator: "qemu"}
+	expect(t, p.checkPrograms(t.Context()), statusFailure, "do not run: iscsi-inq", "apt-get install libiscsi-bin")
 
 	p.runner = scriptedRunner{}
 	expect(t, p.checkIPTables(t.Context()), statusWarning, "apt-get install iptables")

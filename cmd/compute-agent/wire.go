@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"compute-agent/api"
+	"compute-agent/blockdev/attach"
 	"compute-agent/compute"
 	"compute-agent/identity"
 	"compute-agent/image"
@@ -44,6 +45,7 @@ type agent struct {
 	store   *store.Store
 	driver  virt.Driver
 	manager *compute.Manager
+	volumes *attach.Host
 	fabric  *fabric.Fabric // nil without networks
 
 	url        string // under which clients reach the API
@@ -220,6 +222,7 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	if err != nil {
 		return backend{}, err
 	}
+	a.volumes = volumeHost
 	var manager *compute.Manager
 	volumes, err := a.openVolumes(c, volumeHost, library, func(ctx context.Context, serverID, volumeID string) error {
 		return manager.ExtendAttached(ctx, serverID, volumeID)
@@ -290,6 +293,7 @@ func (a *agent) startManager(ctx context.Context, core backend) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	a.manager = core.Manager
+	a.cleanVolumes(a.volumes)
 	return nil
 }
 

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"path/filepath"
+	"slices"
 
 	"compute-agent/blockdev/attach"
 	"compute-agent/blockdev/connector"
@@ -34,6 +36,9 @@ const (
 	volumeKeysDir    = "volume-keys"    // keys of encrypted volumes
 	volumeScratchDir = "volume-scratch" // images on their way to volumes that are no files
 )
+
+// connectedDir tells of connections, in the directory of volumeState.
+const connectedDir = "connected"
 
 // openVolumes makes the volume service, which starts before the manager: a server that is restored needs its volumes. grown is told of volumes that have
 // grown while a server has them.
@@ -91,7 +96,7 @@ func (a *agent) openVolumeHost(ctx context.Context, c *Config) (*attach.Host, er
 		Root: "/", Host: host.Hostname, IP: c.Volume.IP, Initiator: c.Volume.InitiatorName, Multipath: c.Volume.Multipath, Enforce: c.Volume.Enforce,
 	}
 	return attach.New(attach.Options{
-		Connectors: a.connectors(c, run, facts), Cipher: &luks.Host{System: scsi.Host(), Run: run}, State: filepath.Join(c.volumeState(), "connected"), Facts: facts, Log: a.log,
+		Connectors: a.connectors(c, run, facts), Cipher: &luks.Host{System: scsi.Host(), Run: run}, State: filepath.Join(c.volumeState(), connectedDir), Facts: facts, Log: a.log,
 	})
 }
 
@@ -128,4 +133,50 @@ func (a *agent) connectors(c *Config, run command.Runner, facts attach.Facts) ma
 func (c *Config) volumeState() string {
 	sum := sha256.Sum256([]byte(filepath.Clean(c.StateDir)))
 	return filepath.Join(c.RunDir, "volumes-"+hex.EncodeToString(sum[:6]))
+}
+
+// leftVolumes are the connections of this host that the agent made and that no server and no work on a volume needs: what a crash left. They are looked at before the
+// store is: what is connected meanwhile has its record there already.
+func leftVolumes(ctx context.Context, host *attach.Host, view func(context.Context, func(compute.Reader) error) error) ([]attach.Leftover, error) {
+	found, err := host.Stale(ctx, nil)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	needed := map[string]bool{}
+	err = view(ctx, func(r compute.Reader) error {
+		devices, err := r.AllBlockDevices()
+		if err != nil {
+			return err
+		}
+		volumes, err := r.Volumes()
+		for _, d := range devices {
+			needed[d.VolumeID] = true
+		}
+		for _, v := range volumes {
+			needed[v.ID] = needed[v.ID] || v.UnderWay()
+		}
+		return err
+	})
+	return slices.DeleteFunc(found, func(l attach.Leftover) bool { return needed[l.VolumeID] }), err
+}
+
+// cleanVolumes takes such connections away, beside all else: a target that does not answer takes its time.
+func (a *agent) cleanVolumes(host *attach.Host) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	a.onClose(func() error {
+		cancel()
+		<-done
+		return nil
+	})
+	go func() {
+		defer close(done)
+		left, err := leftVolumes(ctx, host, a.store.View)
+		for _, l := range left {
+			a.log.Warn("a connection that nobody needs is taken away", "volume_id", l.VolumeID, "connection", l.String(), "since", l.Since)
+		}
+		if err = errors.Join(err, host.Clean(ctx, left)); err != nil {
+			a.log.Error("volumes that nobody needs are left connected; compute-agent doctor shows them", "error", err)
+		}
+	}()
 }
