@@ -504,11 +504,11 @@ func TestNVMeRefusals(t *testing.T) {
 	nvmeDisconnect(t, c, nvmeInfo(nqn, nvmeUUID(11), 0), dev)
 }
 
-// TestNVMeManyAtOnce: 50 volumes attached side by side, in one subsystem and in many, and the time of one to compare.
+// TestNVMeManyAtOnce: 50 volumes attached side by side, in one subsystem and in 50, and the time of one to compare.
 func TestNVMeManyAtOnce(t *testing.T) {
 	g := newNVMeTarget(t)
 	const all = 50
-	for _, subsystems := range []int{1, 10, 50} {
+	for _, subsystems := range []int{1, 50} {
 		t.Run(fmt.Sprintf("%d subsystems", subsystems), func(t *testing.T) {
 			c := newNVMe(t)
 			c.Options.ConnectWait = 3 * time.Minute
