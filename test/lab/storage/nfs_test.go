@@ -67,7 +67,7 @@ func exportNFS(t testing.TB, options string, files map[string]int64) (dir, expor
 func newNFS(t testing.TB) *remote.NFS {
 	t.Helper()
 	dir := t.TempDir()
-	c := &remote.NFS{Run: command.Exec{}, Base: filepath.Join(dir, "mnt"), Options: "soft,timeo=50", Users: filepath.Join(dir, "nfs"), Proc: "/proc"}
+	c := &remote.NFS{Run: command.Exec{}, Base: filepath.Join(dir, "mnt"), Options: "soft,timeo=50,actimeo=1", Users: filepath.Join(dir, "nfs"), Proc: "/proc"}
 	t.Cleanup(func() {
 		if left := nfsMounts(t, c); len(left) != 0 {
 			t.Errorf("mounts are left: %q", left)
