@@ -17,6 +17,7 @@ import (
 
 	"compute-agent/blockdev/connector"
 	"compute-agent/blockdev/scsi"
+	"compute-agent/blockdev/uevent"
 	"compute-agent/internal/command"
 )
 
@@ -306,6 +307,9 @@ func (d Daemon) agreed(m Map) (int64, error) {
 // inUseRetries is how often multipath tries again, a second apart, when udev's programs look at a map that is to go.
 const inUseRetries = "3"
 
+// inUseGlances is how often the agent tries: multipath itself gives up at once when it is opened before it looks.
+const inUseGlances = 6
+
 // Remove takes the map away, with the maps of its partitions, and lets multipathd forget its paths, so that they can be removed. The error is InUse, and
 // nothing is done, when somebody holds it. A map without working paths fails the I/O that it has queued. The paths stay.
 func (d Daemon) Remove(ctx context.Context, m Map) error {
@@ -320,11 +324,8 @@ func (d Daemon) Remove(ctx context.Context, m Map) error {
 		return err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
-	_, err = d.Commands.Run(ctx, command.Cmd{Name: "multipath", Args: []string{"-R", inUseRetries, "-f", m.WWID}})
-	if err != nil {
-		if _, found, _ := d.Find(m.WWID); found {
-			return errors.Join(d.SCSI.CheckFree(m.Device), fmt.Errorf("multipath map %s: %w", m.Name, err))
-		}
+	if err := d.flush(ctx, watch, m); err != nil {
+		return err
 	}
 	// Without the WWID multipathd makes no map of a path that comes up again before it is removed.
 	_, _ = d.Commands.Run(ctx, command.Cmd{Name: "multipath", Args: []string{"-w", m.WWID}})
@@ -339,6 +340,34 @@ func (d Daemon) Remove(ctx context.Context, m Map) error {
 		return fmt.Errorf("multipath map %s does not go: %w", m.Name, err)
 	}
 	return nil
+}
+
+// flush removes the map. udev's programs look at a map that was just written to, and may do so several times: they are waited for.
+func (d Daemon) flush(ctx context.Context, watch *uevent.Watch, m Map) error {
+	for n := 1; ; n++ {
+		_, err := d.Commands.Run(ctx, command.Cmd{Name: "multipath", Args: []string{"-R", inUseRetries, "-f", m.WWID}})
+		if err == nil {
+			return nil
+		}
+		if _, found, _ := d.Find(m.WWID); !found {
+			return nil
+		}
+		if held := d.SCSI.CheckFree(m.Device); held != nil || n == inUseGlances || ctx.Err() != nil {
+			return errors.Join(held, fmt.Errorf("multipath map %s: %w", m.Name, err))
+		}
+		glance(ctx, watch)
+	}
+}
+
+// glance waits for an event, or a second at most.
+func glance(ctx context.Context, watch *uevent.Watch) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	asked := 0 // the first time before any event
+	_ = watch.Until(ctx, func() (bool, error) {
+		asked++
+		return asked > 1, nil
+	})
 }
 
 // Forget tells multipathd that a path is no more. One that does not run has nothing to forget.

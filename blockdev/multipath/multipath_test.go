@@ -176,6 +176,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("held: %v, %q", err, fake.Calls()[before:])
 	}
 	fake.Kernel.Hold(m.Device, false)
+	fake.Glances = 2 // each of the fake's programs ends with an event
 	if err := d.Remove(patience(t), m); err != nil {
 		t.Error(err)
 	}

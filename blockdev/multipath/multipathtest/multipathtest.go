@@ -23,6 +23,8 @@ type Daemon struct {
 	Stopped bool
 	// Blacklisted are paths that multipathd does not take.
 	Blacklisted []string
+	// Glances is how often a map is found in use that nobody holds, because udev looks at it.
+	Glances int
 
 	mu    sync.Mutex
 	calls []string
@@ -65,7 +67,8 @@ func (d *Daemon) Run(ctx context.Context, c command.Cmd) ([]byte, error) {
 		d.wwids = slices.DeleteFunc(d.wwids, func(w string) bool { return w == args[1] })
 		return nil, nil
 	case c.Name == "multipath" && len(args) == 4 && args[2] == "-f":
-		if !d.flush(args[3]) {
+		d.Glances--
+		if d.Glances >= 0 || !d.flush(args[3]) {
 			failed.Stderr = args[3] + ": map in use"
 			return nil, failed
 		}
