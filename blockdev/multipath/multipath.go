@@ -185,7 +185,11 @@ func (d Daemon) want(ctx context.Context, wwid string, paths []string) (accepted
 		}
 		answer, err := d.ask(ctx, "add", "path", path)
 		if err != nil {
-			return nil, "", &connector.Error{Reason: connector.NoMultipath, Field: "path", Value: path, Rule: "multipathd does not take it", Err: err}
+			// One that it is about to take because of the kernel's event it does not take twice: the map comes all the same.
+			if stopped := d.Check(ctx); stopped != nil {
+				return nil, "", stopped
+			}
+			answer = err.Error()
 		}
 		if answer != okay {
 			said += fmt.Sprintf("; of %s it says %q", path, answer)
