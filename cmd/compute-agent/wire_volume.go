@@ -122,7 +122,7 @@ func (a *agent) connectors(c *Config, run command.Runner, facts attach.Facts) ma
 		return all
 	}
 	host := iscsi.New(iscsi.Options{
-		Interface: v.Interface, Multipath: v.Multipath, Login: v.DeviceTimeout, Device: v.DeviceTimeout, Scans: v.Scans, Runner: run, Log: a.log,
+		Interface: v.Interface, Multipath: v.Multipath, Enforce: v.Enforce, Login: v.DeviceTimeout, Device: v.DeviceTimeout, Scans: v.Scans, Runner: run, Log: a.log,
 	})
 	all[connector.ISCSI], all[connector.ISER] = host, host
 	return all
