@@ -92,7 +92,7 @@ func (d declarations) check(t *testing.T, span string) (names bool, wrong string
 
 // packageDir finds a package of the project by its name; "" if there is none.
 func packageDir(name string) string {
-	for _, parent := range []string{"..", "../virt", "../network", "../internal"} {
+	for _, parent := range []string{"..", "../virt", "../network", "../blockdev", "../internal"} {
 		dir := filepath.Join(parent, name)
 		if files, _ := filepath.Glob(filepath.Join(dir, "*.go")); len(files) > 0 {
 			return dir

@@ -279,9 +279,6 @@ func (c *Config) ephemeral() image.FileSystem {
 }
 
 func (a *agent) startManager(ctx context.Context, core backend) error {
-	if err := core.VolumeService.Start(ctx); err != nil {
-		return err
-	}
 	err := core.Manager.Start(ctx)
 	if _, wrong := errors.AsType[*numa.Error](err); wrong {
 		return exitError{exitUsage, err}
@@ -291,6 +288,10 @@ func (a *agent) startManager(ctx context.Context, core backend) error {
 	}
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
+	}
+	// It may ask the manager at once to go on with an extension.
+	if err := core.VolumeService.Start(ctx); err != nil {
+		return err
 	}
 	a.manager = core.Manager
 	a.cleanVolumes(a.volumes)

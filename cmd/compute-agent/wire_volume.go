@@ -40,7 +40,7 @@ const (
 // connectedDir tells of connections, in the directory of volumeState.
 const connectedDir = "connected"
 
-// openVolumes makes the volume service, which starts before the manager: a server that is restored needs its volumes. grown is told of volumes that have
+// openVolumes makes the volume service. grown is told of volumes that have
 // grown while a server has them.
 func (a *agent) openVolumes(c *Config, host compute.VolumeHost, blobs compute.Blobs, grown func(ctx context.Context, serverID, volumeID string) error) (*compute.VolumeService, error) {
 	backends, err := c.volumeBackends(host)
