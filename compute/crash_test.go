@@ -100,21 +100,21 @@ var scenarios = []scenario{
 		act: attachOne},
 	{ports: true, name: "attach port paused", prepare: paused, before: compute.Paused, after: compute.Paused, failed: []compute.VMState{compute.Paused},
 		act: attachPort},
-	{volumes: true, stride: 2, name: "create with volumes", act: func(w *world, _ string) error {
+	{volumes: true, stride: 4, name: "create with volumes", act: func(w *world, _ string) error {
 		_, err := w.CreateServer(w.t.Context(), bootVolume())
 		return err
 	}, after: compute.Active, failed: []compute.VMState{compute.Error}},
-	{volumes: true, stride: 2, name: "delete with volumes", prepare: bootsFromVolume, before: compute.Active, after: compute.Deleted,
+	{volumes: true, stride: 4, name: "delete with volumes", prepare: bootsFromVolume, before: compute.Active, after: compute.Deleted,
 		failed: []compute.VMState{compute.Error}, act: func(w *world, id string) error { return w.DeleteServer(w.t.Context(), id) }},
-	{volumes: true, stride: 2, name: "start with volumes", prepare: storingRebooted, before: compute.Stopped, after: compute.Active,
+	{volumes: true, stride: 4, name: "start with volumes", prepare: storingRebooted, before: compute.Stopped, after: compute.Active,
 		failed: []compute.VMState{compute.Stopped}, act: func(w *world, id string) error { return w.StartServer(w.t.Context(), id) }},
-	{volumes: true, stride: 2, name: "attach volume", prepare: active, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+	{volumes: true, stride: 4, name: "attach volume", prepare: active, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: attachISCSI},
-	{volumes: true, stride: 2, name: "detach volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+	{volumes: true, stride: 4, name: "detach volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: func(w *world, id string) error { return w.DetachVolume(w.t.Context(), id, fileVolume) }},
-	{volumes: true, stride: 2, name: "swap volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+	{volumes: true, stride: 4, name: "swap volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: func(w *world, id string) error { return w.SwapVolume(w.t.Context(), id, fileVolume, otherVolume) }},
-	{volumes: true, stride: 2, name: "extend volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
+	{volumes: true, stride: 4, name: "extend volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: grow},
 	{ports: true, name: "detach interface", prepare: attached, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: detachAll},
