@@ -62,6 +62,8 @@ print(json.dumps({"auth": {"identity": {"methods": ["password"], "password": {"u
 	token=$(sed -n 's/^x-subject-token: *\([^\r]*\).*/\1/Ip' "$dir/headers")
 	rm "$dir/headers"
 	compute=$(jq -er '.token.catalog[] | select(.type == "compute").endpoints[0].url' <<<"$answer")
+	# shellcheck disable=SC2034 # for the caller
+	block_storage=$(jq -er '.token.catalog[] | select(.type == "block-storage").endpoints[0].url' <<<"$answer")
 }
 
 # api METHOD PATH [JSON]: one request to the compute API. Fails when the answer is a failure.

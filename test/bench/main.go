@@ -22,6 +22,7 @@ func main() {
 	var count, pid int
 	var dir, uri string
 	flag.StringVar(&a.url, "compute", "", "`URL` of the compute API")
+	flag.StringVar(&a.volumes, "volume", "", "`URL` of the block storage API")
 	flag.StringVar(&a.image, "image", "", "`ID` of the image")
 	flag.StringVar(&a.flavor, "flavor", "", "`ID` of the flavor")
 	flag.IntVar(&count, "count", 20, "how many")
@@ -37,6 +38,8 @@ func main() {
 		err = compareCreate(a, uri, dir, pid, count)
 	case "fill":
 		err = fill(a, count)
+	case "volumes":
+		err = timeVolumes(a, uri, count)
 	case "list":
 		err = timeListing(a, count)
 	default:
@@ -50,8 +53,8 @@ func main() {
 
 // agent is the API of a running agent.
 type agent struct {
-	client                    *http.Client
-	url, token, image, flavor string
+	client                             *http.Client
+	url, volumes, token, image, flavor string
 }
 
 // call makes one request and decodes the answer into out, if there is one.

@@ -12,9 +12,10 @@ target_pid=
 
 tgt() { tgtadm -C "$target_control" --lld iscsi "$@"; }
 
-# target_start: three LUNs of 1 GiB, and the file that hands them over.
+# target_start [N]: N or three LUNs of 1 GiB, and the file that hands them over.
 target_start() {
-	local n port
+	local n port luns
+	luns=$(seq "${1:-3}")
 	mkdir -p "$dir/target"
 	port=$(python3 -c 'import socket
 s = socket.socket()
@@ -26,7 +27,7 @@ print(s.getsockname()[1])')
 		kill -0 $target_pid || { cat "$dir/target/log" >&2; return 1; }
 	done
 	tgt --op new --mode target --tid 1 -T "$target_iqn"
-	for n in 1 2 3; do
+	for n in $luns; do
 		truncate -s 1G "$dir/target/lun$n"
 		tgt --op new --mode logicalunit --tid 1 --lun $n -b "$dir/target/lun$n"
 		target_restore $n
@@ -35,7 +36,7 @@ print(s.getsockname()[1])')
 	tgt --op new --mode account --user "$target_user" --password "$target_secret"
 	tgt --op bind --mode account --tid 1 --user "$target_user"
 	install -m 600 /dev/null "$dir/target/luns.json"
-	for n in 1 2 3; do
+	for n in $luns; do
 		jq -n --arg portal "127.0.0.1:$port" --arg iqn "$target_iqn" --arg user "$target_user" --arg password "$target_secret" --argjson lun $n '
 			{name: "lun\($lun)", size_gib: 1, connection_info: {driver_volume_type: "iscsi", data: {
 				target_portal: $portal, target_iqn: $iqn, target_lun: $lun, target_discovered: false,
