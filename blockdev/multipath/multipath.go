@@ -189,9 +189,8 @@ func (d Daemon) want(ctx context.Context, wwid string, paths []string) (accepted
 			if stopped := d.Check(ctx); stopped != nil {
 				return nil, "", stopped
 			}
-			answer = err.Error()
-		}
-		if answer != okay {
+			said += fmt.Sprintf("; of %s it says %q", path, err)
+		} else if answer != okay {
 			said += fmt.Sprintf("; of %s it says %q", path, answer)
 			continue
 		}
