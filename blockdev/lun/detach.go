@@ -110,10 +110,17 @@ func (h Host) mapsFor(v Volume, disks []scsi.Device) ([]multipath.Map, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(all, func(m multipath.Map) bool {
-		ofDisk := func(d scsi.Device) bool { return d.Name != "" && m.WWID == h.SCSI.WWID(d) }
+		// A LUN that was given to another volume has, until it is read anew, its old name in the kernel and the new one in udev's records.
+		ofDisk := func(d scsi.Device) bool { return d.Name != "" && m.WWID == h.SCSI.WWID(d) && !another(d.Identity, m.WWID) }
 		left := v.Identity != "" && m.WWID == scsi.MapName(v.Identity)
 		return !left && !slices.ContainsFunc(disks, ofDisk)
 	}), nil
+}
+
+// another says whether a map's WWID is of the same kind as an identity, and not the same.
+func another(id connector.Identity, wwid string) bool {
+	name := scsi.MapName(id)
+	return name != "" && len(name) == len(wwid) && name[0] == wwid[0] && name != wwid
 }
 
 // checkFree returns InUse when anybody but the volume's own maps holds any of its disks, or anybody a map.
