@@ -111,7 +111,9 @@ func (h Host) mapsFor(v Volume, disks []scsi.Device) ([]multipath.Map, error) {
 	}
 	return slices.DeleteFunc(all, func(m multipath.Map) bool {
 		// A LUN that was given to another volume has, until it is read anew, its old name in the kernel and the new one in udev's records.
-		ofDisk := func(d scsi.Device) bool { return d.Name != "" && m.WWID == h.SCSI.WWID(d) && !another(d.Identity, m.WWID) }
+		ofDisk := func(d scsi.Device) bool {
+			return d.Name != "" && m.WWID == h.SCSI.WWID(d) && !another(d.Identity, m.WWID)
+		}
 		left := v.Identity != "" && m.WWID == scsi.MapName(v.Identity)
 		return !left && !slices.ContainsFunc(disks, ofDisk)
 	}), nil
