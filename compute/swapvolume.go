@@ -288,6 +288,12 @@ func (w *work) exchange(ctx context.Context, d, other BlockDevice, disk virt.Dis
 		if i := slices.IndexFunc(made.Disks, hasTarget(d.Name)); i >= 0 {
 			made.Disks[i] = disk
 		}
+		// Whether it goes with the server a user may have said while it was copied.
+		if stored, err := deviceWith(tx, d.ServerID, d.VolumeID); err != nil {
+			return err
+		} else if stored.ID == d.ID {
+			now.DeleteOnTermination = stored.DeleteOnTermination
+		}
 		return errors.Join(
 			tx.DeleteBlockDevice(other.ID), // no two records of a server name one volume
 			tx.PutBlockDevice(now), tx.PutBlockDevice(was),

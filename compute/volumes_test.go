@@ -158,6 +158,26 @@ func TestSwapVolume(t *testing.T) {
 	}
 }
 
+// What a user says of a volume while it is copied holds for the one that takes its place.
+func TestKeepVolumeDuringSwap(t *testing.T) {
+	w := withVolumes(t)
+	id := storing(w)
+	_, err := w.KeepVolume(t.Context(), id, fileVolume, true)
+	w.must(err)
+	w.hv.Inject(fake.Fault{Method: "CopyDisk", Do: fake.Pass, OnStrike: func() {
+		if _, err := w.KeepVolume(context.Background(), id, fileVolume, false); err != nil {
+			t.Error(err)
+		}
+	}})
+	w.must(w.SwapVolume(t.Context(), id, fileVolume, otherVolume))
+	w.agrees(id)
+	w.must(w.DeleteServer(t.Context(), id))
+	w.waitAll()
+	if _, there := w.volumes()[otherVolume]; !there {
+		t.Error("the volume that was to be kept is deleted with its server")
+	}
+}
+
 // A swap whose copy goes on for too long ends with the server, and whose copy fails with what the server had.
 func TestSwapEnds(t *testing.T) {
 	w := withVolumes(t)
