@@ -110,6 +110,10 @@ func (v Volume) CheckChange(before Volume, attachments []Attachment) error {
 	if err := checkMetadata("volume_image_metadata", v.ImageMetadata); err != nil {
 		return err
 	}
+	// What is said of an image says how its bytes are read while they are written to the volume.
+	if before.InTheMaking() && !maps.Equal(v.ImageMetadata, before.ImageMetadata) {
+		return invalidVolume(before.ID, "what it says of its image cannot be changed while it is %s", before.Status)
+	}
 	if v.ReadOnly != before.ReadOnly {
 		if err := before.checkStatus("update readonly flag", Available); err != nil {
 			return err

@@ -33,6 +33,11 @@ func TestVolumeFromImage(t *testing.T) {
 			return
 		}
 		during, _ = w.Volume(context.Background(), id)
+		_, err := w.UpdateVolume(context.Background(), id, func(v *cinder.Volume) error {
+			v.ImageMetadata["disk_format"] = "raw" // as which its bytes must not be read
+			return nil
+		})
+		refusedBy(t, err, "InvalidVolume", "cannot be changed while it is downloading")
 		// The image goes while the volume is made of it: its bytes stay.
 		if err := w.library.DeleteImage(context.Background(), "image"); err != nil {
 			t.Error(err)
