@@ -201,6 +201,9 @@ func (a *api) updateVolumeAttachment(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.refuseUsed(c, at); err != nil {
+		return nil, err
+	}
 	return a.connectAttachment(c, at.ID, req.Attachment.Connector)
 }
 

@@ -546,6 +546,8 @@ func TestOldVolumeRequests(t *testing.T) {
 		t.Errorf("%v", refused)
 	}
 	at := text(t, s.want(200, request{as: admin, path: "/volume/v3/attachments?all_tenants=1", version: "3.27"}), "attachments", 0, "id")
+	s.want(409, request{as: admin, method: "PUT", path: "/volume/v3/attachments/" + at, version: "3.27",
+		body: `{"attachment": {"connector": {"host": "other", "ip": "192.0.2.9"}}}`})
 	refused := s.want(409, request{as: admin, method: "DELETE", path: "/volume/v3/attachments/" + at, version: "3.27"})
 	if !strings.Contains(text(t, refused, "conflictingRequest", "message"), "using the Compute API") {
 		t.Errorf("%v", refused)

@@ -69,8 +69,10 @@ func (m *Manager) addSpare(tx Writer, s Server, d BlockDevice, volumeID string) 
 	switch {
 	case other.SizeGiB < d.SizeGiB:
 		return other, invalid("volumeId", "New volume must be the same size or larger.")
-	case other.ReadOnly:
-		return other, invalid("volumeId", "the new volume is read-only")
+	case d.ReadOnly || other.ReadOnly: // a disk that runs cannot become another in this
+		return other, invalid("volumeId", "a read-only volume cannot be swapped")
+	case d.Multiattach != other.Multiattach:
+		return other, invalid("volumeId", "one of the volumes is for several servers and the other is not")
 	}
 	return other, alreadyHas(tx.PutBlockDevice(other))
 }

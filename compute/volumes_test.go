@@ -385,6 +385,24 @@ func TestMultiattachOnOneHost(t *testing.T) {
 	w.agrees(second)
 }
 
+// What a running disk cannot become by a copy is refused before it begins.
+func TestSwapKeepsWhatTheDiskIs(t *testing.T) {
+	w := withVolumes(t)
+	id := storing(w)
+	w.changeVolume(otherVolume, func(v *cinder.Volume) { v.Multiattach = true })
+	if err := w.SwapVolume(t.Context(), id, fileVolume, otherVolume); !hasText(err, "for several servers") {
+		t.Errorf("to one for several servers: %v", err)
+	}
+	w.changeVolume(otherVolume, func(v *cinder.Volume) { v.Multiattach, v.ReadOnly = false, true })
+	if err := w.SwapVolume(t.Context(), id, fileVolume, otherVolume); !hasText(err, "read-only") {
+		t.Errorf("to a read-only one: %v", err)
+	}
+	w.changeVolume(otherVolume, func(v *cinder.Volume) { v.ReadOnly = false })
+	w.must(w.SwapVolume(t.Context(), id, fileVolume, otherVolume))
+	w.waitAll()
+	w.agrees(id)
+}
+
 func (w *world) changeVolume(id string, change func(*cinder.Volume)) {
 	w.t.Helper()
 	w.must(w.agent.store.Update(context.Background(), func(tx compute.Writer) error {
