@@ -150,7 +150,9 @@ func (c *call) startCopy(dom *lv.Domain, disk *libvirtxml.DomainDisk, to *virt.D
 		return err
 	}
 	limit := &lv.DomainBlockCopyParameters{BandwidthSet: c.d.opt.CopyBytes > 0, Bandwidth: c.d.opt.CopyBytes}
-	return dom.BlockCopy(to.Target, element, limit, lv.DOMAIN_BLOCK_COPY_REUSE_EXT|lv.DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+	// What the guest writes goes to both at once: a guest that writes faster than is copied would never let the copy end.
+	const how = lv.DOMAIN_BLOCK_COPY_REUSE_EXT | lv.DOMAIN_BLOCK_COPY_TRANSIENT_JOB | lv.DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES
+	return dom.BlockCopy(to.Target, element, limit, how)
 }
 
 // awaitCopy waits until all is copied, and then what the guest writes goes to both. libvirt's events say when to look; the ticker is for progress.
