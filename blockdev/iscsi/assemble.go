@@ -63,28 +63,40 @@ func named(id connector.Identity) string {
 	return string(id)
 }
 
-// unique refuses a disk whose name another volume's disk has too: multipath would make one map of both, and udev's links would lead now to one and
-// now to the other.
+// unique refuses a disk whose name another disk of the host has too, another volume's or the host's own: multipath would make one map of both, and
+// udev's links would lead now to one and now to the other.
 func (c *Connector) unique(v volume, d scsi.Device) error {
 	if d.Identity == "" {
 		return nil
 	}
-	for _, other := range c.namesakes(d) {
-		logins, err := c.Sessions()
-		if err != nil {
-			return err
-		}
-		for _, l := range logins {
-			here := slices.ContainsFunc(v.ways, func(w way) bool { return w.iqn == l.IQN && w.lun == other.Address.LUN })
-			if !here && address(l.Session, other.Address.LUN) == other.Address {
-				return &connector.Error{
-					Reason: connector.IdentityMismatch, Field: d.Name, Value: named(d.Identity),
-					Rule: fmt.Sprintf("LUN %s of %s (%s) says the same of itself and is another volume's", scsi.LUNInPath(other.Address.LUN), l.IQN, other.Name),
-				}
+	others := c.namesakes(d)
+	if len(others) == 0 {
+		return nil
+	}
+	logins, err := c.Sessions()
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if where, ours := whose(v, other, logins); !ours {
+			return &connector.Error{
+				Reason: connector.IdentityMismatch, Field: d.Name, Value: named(d.Identity),
+				Rule: fmt.Sprintf("%s (%s) says the same of itself and is not this volume's", where, other.Name),
 			}
 		}
 	}
 	return nil
+}
+
+// whose says where a disk is, and whether that is a way to the volume.
+func whose(v volume, d scsi.Device, logins []Login) (where string, ours bool) {
+	for _, l := range logins {
+		if address(l.Session, d.Address.LUN) == d.Address {
+			return fmt.Sprintf("LUN %s of %s", scsi.LUNInPath(d.Address.LUN), l.IQN),
+				slices.ContainsFunc(v.ways, func(w way) bool { return w.iqn == l.IQN && w.lun == d.Address.LUN })
+		}
+	}
+	return fmt.Sprintf("SCSI device %v", d.Address), false
 }
 
 // namesakes are the other disks of the host with the same identity, that work. They are looked for by one file each: there may be hundreds of disks.
@@ -109,16 +121,25 @@ func (c *Connector) namesakes(d scsi.Device) []scsi.Device {
 
 // mapOf returns the multipath map of the disks. Where several paths are not wanted it is one that multipathd made unasked: nobody may then use what is below it.
 func (c *Connector) mapOf(ctx context.Context, info connector.Info, disks []disk, many bool) (multipath.Map, bool, error) {
+	identity := disks[0].Identity
 	if !many {
-		return c.maps.Of(disks[0].Name)
+		m, found, err := c.maps.Of(disks[0].Name)
+		if err == nil && found {
+			err = c.maps.CheckMap(m.WWID, identity)
+		}
+		return m, found, err
+	}
+	wwid := c.SCSI.WWID(disks[0].Device)
+	if err := c.maps.CheckMap(wwid, identity); err != nil {
+		return multipath.Map{}, false, err
 	}
 	var names []string
 	for _, d := range disks {
 		names = append(names, d.Name)
 	}
-	m, err := c.maps.Make(ctx, c.SCSI.WWID(disks[0].Device), names)
+	m, err := c.maps.Make(ctx, wwid, names)
 	if err == nil {
-		return m, true, nil
+		return m, true, c.maps.CheckMap(wwid, identity)
 	}
 	if info.EnforceMultipath || ctx.Err() != nil {
 		return multipath.Map{}, false, err

@@ -294,6 +294,41 @@ func TestTwoVolumesWithOneName(t *testing.T) {
 	h.clean()
 }
 
+// TestMapOfAnotherDisk: a disk that has a name of its own for the kernel, and another volume's for udev and so for multipathd, does not get that volume's map.
+func TestMapOfAnotherDisk(t *testing.T) {
+	h, _ := newPaths(t)
+	victim := h.connect(info(1, portal1, portal2))
+	forged := scsitest.Disk{Vendor: "LIO-ORG", Model: "forged", WWID: "naa.60014059999999990000000000000003", Serial: "3" + diskOne.WWID[4:], Bytes: 1 << 30}
+	for host := range 2 {
+		h.kernel.Put(scsi.Address{Host: host + 1, LUN: 3}, forged)
+	}
+	if dev, err := h.c.Connect(t.Context(), info(3, portal1, portal2), ""); reasonOf(err) != connector.IdentityMismatch {
+		t.Errorf("%+v, %v", dev, err)
+	}
+	if again := h.connect(info(1, portal1, portal2)); !slices.Equal(again.Paths, victim.Paths) {
+		t.Errorf("the other is %+v now, was %+v", again, victim)
+	}
+	h.disconnect(info(1, portal1, portal2), victim)
+	h.clean()
+}
+
+// TestDiskOfTheHost: a disk that says of itself what one of the host's own says is refused, whatever that is attached by.
+func TestDiskOfTheHost(t *testing.T) {
+	h, _ := newPaths(t)
+	h.kernel.Set("sys/class/scsi_host/host9/scan", "")
+	own := scsi.Address{Host: 9, LUN: 0}
+	h.kernel.Put(own, diskOne)
+	if err := h.scsi.Scan(t.Context(), own); err != nil {
+		t.Fatal(err)
+	}
+	if dev, err := h.c.Connect(t.Context(), info(1, portal1, portal2), ""); reasonOf(err) != connector.IdentityMismatch || !strings.Contains(err.Error(), own.String()) {
+		t.Errorf("%+v, %v", dev, err)
+	}
+	if left := h.left(); len(left) != 1 {
+		t.Errorf("left: %q", left)
+	}
+}
+
 func TestDisconnectOfWhatIsHeld(t *testing.T) {
 	h, _ := newPaths(t)
 	i := info(1, portal1, portal2)

@@ -119,6 +119,26 @@ func (d Daemon) Of(path string) (Map, bool, error) {
 	return Map{}, false, nil
 }
 
+// CheckMap refuses, with IdentityMismatch, a disk whose WWID has a map of another disk's paths: a disk has several names and chooses them, the kernel
+// knows it by one, and multipathd makes maps by udev's, which may be that of somebody else's disk. No map is no fault.
+func (d Daemon) CheckMap(wwid string, identity connector.Identity) error {
+	m, found, err := d.Find(wwid)
+	if err != nil || !found {
+		return err
+	}
+	for _, path := range m.Paths {
+		disk, there, err := d.SCSI.Block(path)
+		if err != nil {
+			return err
+		}
+		if there && disk.Identity != identity {
+			return &connector.Error{Reason: connector.IdentityMismatch, Field: path, Value: string(disk.Identity),
+				Rule: fmt.Sprintf("multipath map %s stands for this disk, and is not one of %q", m.Name, identity)}
+		}
+	}
+	return nil
+}
+
 // Check returns NoMultipath unless multipathd answers.
 func (d Daemon) Check(ctx context.Context) error {
 	if _, err := d.ask(ctx, "show", "daemon"); err != nil {

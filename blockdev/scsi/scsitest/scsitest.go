@@ -2,6 +2,7 @@
 package scsitest
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -72,6 +73,8 @@ func extract(root, name, text string) error {
 type Disk struct {
 	Vendor, Model, WWID string // WWID in the kernel's form
 	Bytes               int64
+	// Serial is udev's name of the disk where it is another than WWID makes: a disk has several, and the two choose by rules of their own.
+	Serial string
 }
 
 // Kernel scans and removes disks in a tree. It writes nowhere but there.
@@ -258,7 +261,7 @@ func (k *Kernel) add(a scsi.Address) error {
 		return err
 	}
 	record := ""
-	if wwid := scsi.MapName(connector.Identity(k.disks[a].WWID)); wwid != "" {
+	if wwid := cmp.Or(k.disks[a].Serial, scsi.MapName(connector.Identity(k.disks[a].WWID))); wwid != "" {
 		record = "S:disk/by-id/scsi-" + wwid + "\nE:ID_SERIAL=" + wwid + "\n"
 		link := "dev/disk/by-id/scsi-" + wwid
 		_ = os.Remove(filepath.Join(k.Root, link))
