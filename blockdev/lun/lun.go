@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"compute-agent/blockdev/connector"
 	"compute-agent/blockdev/multipath"
@@ -46,14 +48,30 @@ func (h Host) Attach(ctx context.Context, info connector.Info, known connector.I
 		device, err = h.assemble(ctx, info, known, disks)
 	}
 	if err != nil {
-		clean := context.WithoutCancel(ctx)
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
+		defer cancel()
 		for _, d := range disks {
 			if slices.Contains(fresh, d.Address) {
-				err = errors.Join(err, h.SCSI.Remove(clean, d))
+				err = errors.Join(err, h.takeBack(clean, d))
 			}
 		}
 	}
 	return device, err
+}
+
+// cleanUp bounds what has to be done after a failure.
+const cleanUp = 2 * time.Minute
+
+// takeBack removes a disk that was found in vain. multipathd may have made a map of it meanwhile, or taken it into another's.
+func (h Host) takeBack(ctx context.Context, d scsi.Device) error {
+	m, mapped, err := h.Maps.Of(d.Name)
+	if err == nil && mapped {
+		err = h.Maps.Release(ctx, m, d.Name)
+	}
+	if err != nil {
+		return err
+	}
+	return h.SCSI.Remove(ctx, d)
 }
 
 func (h Host) enforced(info connector.Info) bool { return h.Enforce || info.EnforceMultipath }
@@ -171,7 +189,12 @@ func (h Host) checkTwins(disks []scsi.Device) error {
 		if d.Identity != disks[0].Identity || ours || d.Name == "" {
 			continue
 		}
-		if err := h.SCSI.CheckFree(d.Name, h.mapsOf(d)...); err != nil {
+		maps := h.mapsOf(d)
+		err := h.SCSI.CheckFree(d.Name, maps...)
+		for _, m := range maps {
+			err = errors.Join(err, h.checkHost(m))
+		}
+		if err != nil {
 			return fmt.Errorf("%s is the disk %s too: %w", d.Name, disks[0].Name, err)
 		}
 	}
@@ -187,16 +210,40 @@ func (h Host) mapsOf(d scsi.Device) []string {
 	return []string{m.Device}
 }
 
+// checkHost refuses a map that the host itself uses: by a mount, swap or another map. Else it may be the volume's guest that has it, which goes on while
+// another path comes.
+func (h Host) checkHost(device string) error {
+	holders, err := h.SCSI.Holders(device)
+	if err != nil {
+		return err
+	}
+	for _, holder := range holders {
+		other := holder.Kind == scsi.HeldByMap && !strings.HasPrefix(holder.UUID, "CRYPT-")
+		if other || holder.Kind == scsi.HeldByMount || holder.Kind == scsi.HeldBySwap {
+			return &connector.Error{Reason: connector.InUse, Field: device, Rule: "it is held by " + holder.String()}
+		}
+	}
+	return nil
+}
+
 // device is the map of the disks, or one of them.
 func (h Host) device(ctx context.Context, info connector.Info, disks []scsi.Device) (connector.Device, error) {
 	m, found, err := h.Maps.Of(disks[0].Name)
+	wwid := m.WWID
 	if h.Multipath || h.enforced(info) {
-		m, err = h.Maps.Make(ctx, h.SCSI.WWID(disks[0]), names(disks))
+		wwid = h.SCSI.WWID(disks[0])
+		if err := h.Maps.CheckMap(wwid, disks[0].Identity); err != nil {
+			return connector.Device{}, err
+		}
+		m, err = h.Maps.Make(ctx, wwid, names(disks))
 		found = err == nil
 		if err != nil && !h.enforced(info) && ctx.Err() == nil {
 			h.log().WarnContext(ctx, "A volume has no multipath map: one path is used", "disk", disks[0].Name, "cause", err)
 			err = nil
 		}
+	}
+	if err == nil && found {
+		err = h.Maps.CheckMap(wwid, disks[0].Identity)
 	}
 	if err != nil {
 		return connector.Device{}, err

@@ -3,6 +3,8 @@ package lun
 import (
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"compute-agent/blockdev/multipath/multipathtest"
 	"compute-agent/blockdev/scsi"
 	"compute-agent/blockdev/scsi/scsitest"
+	"compute-agent/internal/command"
 )
 
 var (
@@ -184,5 +187,74 @@ func TestDetachOfAMapWithMorePaths(t *testing.T) {
 	}
 	if err := h.Detach(patience(t), Volume{Addresses: nine[:1], Identity: dev.Identity}); err != nil || len(h.left(t)) > 0 {
 		t.Errorf("%v are left, %v", h.left(t), err)
+	}
+}
+
+// automatic makes multipathd take each path as it comes, as with find_multipaths no.
+func automatic(h Host, daemon *multipathtest.Daemon) {
+	daemon.Find = "no"
+	daemon.Kernel.After(func() {
+		for _, a := range nine {
+			if d, found, _ := h.SCSI.Find(a); found {
+				_, _ = daemon.Run(context.Background(), command.Cmd{Name: "multipathd", Args: []string{"add", "path", d.Name}})
+			}
+		}
+	})
+}
+
+// TestRefusedDiskThatIsInAMap: multipathd has made a map of the disks before they are found to be the wrong ones.
+func TestRefusedDiskThatIsInAMap(t *testing.T) {
+	h, daemon := newHost(t)
+	automatic(h, daemon)
+	if _, err := h.Attach(patience(t), info, connector.Identity(other.WWID), nine); reason(err) != connector.IdentityMismatch {
+		t.Error(err)
+	}
+	if m, found, err := h.Maps.Find("3" + disk.WWID[4:]); len(h.left(t)) > 0 || found || err != nil {
+		t.Errorf("%v and %+v are left, %v", h.left(t), m, err)
+	}
+}
+
+// TestMapOfAnotherDisk: disks with a name of their own for the kernel, and another volume's for udev and so for multipathd, do not get that volume's map.
+func TestMapOfAnotherDisk(t *testing.T) {
+	h, daemon := newHost(t)
+	forged := other
+	forged.Serial = "3" + disk.WWID[4:]
+	at := scsi.Address{Host: 5, LUN: 1}
+	daemon.Kernel.Put(at, forged)
+	victim, err := h.Attach(patience(t), info, "", nine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dev, err := h.Attach(patience(t), info, "", []scsi.Address{at}); reason(err) != connector.IdentityMismatch {
+		t.Errorf("%+v, %v", dev, err)
+	}
+	if _, found, _ := h.SCSI.Find(at); found {
+		t.Error("the disk is still there")
+	}
+	if m, _, err := h.Maps.Find(victim.Map); err != nil || !slices.Equal(m.Paths, victim.Paths) {
+		t.Errorf("the map is %+v, %v", m, err)
+	}
+}
+
+// TestTwinThatTheHostUses has the disk at a third address, in a map that the host has mounted.
+func TestTwinThatTheHostUses(t *testing.T) {
+	h, daemon := newHost(t)
+	twin := scsi.Address{Host: 5, LUN: 1}
+	daemon.Kernel.Put(twin, disk)
+	root, err := h.Attach(patience(t), info, "", []scsi.Address{twin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _, _ := h.Maps.Find(root.Map)
+	number, err := os.ReadFile(filepath.Join(h.SCSI.Sys, "block", m.Device, "dev"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon.Kernel.Set("proc/self/mountinfo", "22 1 "+strings.TrimSpace(string(number))+" / /srv rw shared:1 - ext4 /dev/mapper/x rw\n")
+	if dev, err := h.Attach(patience(t), info, "", nine); reason(err) != connector.InUse || !strings.Contains(err.Error(), "/srv") {
+		t.Errorf("%+v, %v", dev, err)
+	}
+	if left := h.left(t); len(left) > 0 {
+		t.Errorf("%v are left", left)
 	}
 }
