@@ -66,9 +66,10 @@ func (c *Connector) Connect(ctx context.Context, info connector.Info, known conn
 	patient, cancel := context.WithTimeoutCause(ctx, c.o.Patience, fmt.Errorf("not there after %v", c.o.Patience))
 	defer cancel()
 	for {
-		device, err := c.connect(ctx, info, known, patient.Err() != nil)
+		last := patient.Err() != nil // asked once: the last attempt does more than the others, and must not be left out
+		device, err := c.connect(ctx, info, known, last)
 		var e *connector.Error
-		if err == nil || !errors.As(err, &e) || e.Reason != connector.NoDevice && e.Reason != connector.Unreachable || patient.Err() != nil {
+		if err == nil || !errors.As(err, &e) || e.Reason != connector.NoDevice && e.Reason != connector.Unreachable || last {
 			return device, err
 		}
 		if err := c.pause(patient); err != nil && ctx.Err() != nil {
