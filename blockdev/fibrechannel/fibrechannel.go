@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"compute-agent/blockdev/connector"
@@ -35,8 +36,13 @@ const (
 	DefaultInterval = time.Second
 )
 
-// Connector implements connector.Connector. It keeps nothing: what there is is in sysfs.
-type Connector struct{ o Options }
+// Connector implements connector.Connector. What there is is in sysfs.
+type Connector struct {
+	o Options
+
+	mu     sync.Mutex
+	wanted map[scsi.Address]bool // what is connected or about to be: a wildcard finds it too, and must not take it for what nobody asked for
+}
 
 // New returns a connector.
 func New(o Options) *Connector {
@@ -49,7 +55,7 @@ func New(o Options) *Connector {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Connector{o}
+	return &Connector{o: o, wanted: map[scsi.Address]bool{}}
 }
 
 var _ connector.Connector = (*Connector)(nil)
@@ -117,7 +123,30 @@ func (c *Connector) connect(ctx context.Context, info connector.Info, known conn
 	if len(r.addresses) == 0 {
 		return connector.Device{}, &connector.Error{Reason: connector.Unreachable, Field: "target_wwn", Value: wwpns(info.FC), Rule: "no port of this host that may reach them sees any of these ports"}
 	}
-	return c.o.LUN.Attach(ctx, info, known, r.addresses)
+	c.want(r.addresses, true)
+	device, err := c.o.LUN.Attach(ctx, info, known, r.addresses)
+	if err != nil {
+		c.want(r.addresses, false)
+	}
+	return device, err
+}
+
+func (c *Connector) want(addresses []scsi.Address, wanted bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range addresses {
+		if wanted {
+			c.wanted[a] = true
+		} else {
+			delete(c.wanted, a)
+		}
+	}
+}
+
+func (c *Connector) isWanted(a scsi.Address) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wanted[a]
 }
 
 func (c *Connector) reach(info *connector.FCInfo, all bool) (reached, error) {
@@ -162,7 +191,7 @@ func (c *Connector) wildcard(ctx context.Context, info connector.Info, known con
 		case !ours || !slices.Contains(luns, d.Address.LUN) || slices.Contains(r.addresses, d.Address):
 		case known != "" && d.Identity == known || known == "" && scsi.SameWWID(d.Identity, info.WWID):
 			r.addresses = append(r.addresses, d.Address)
-		case !old:
+		case !old && !c.isWanted(d.Address):
 			failed = append(failed, c.o.LUN.SCSI.Remove(ctx, d))
 		}
 	}
@@ -192,7 +221,11 @@ func (c *Connector) Disconnect(ctx context.Context, info connector.Info, dev con
 	if err != nil {
 		return err
 	}
-	return c.o.LUN.Detach(ctx, v)
+	if err := c.o.LUN.Detach(ctx, v); err != nil {
+		return err
+	}
+	c.want(v.Addresses, false)
+	return nil
 }
 
 // Extend implements connector.Connector.

@@ -246,6 +246,33 @@ func TestWildcard(t *testing.T) {
 	}
 }
 
+// TestWildcardLeavesWhatOthersConnect: a volume with the same LUN number is connected while all targets are scanned.
+func TestWildcardLeavesWhatOthersConnect(t *testing.T) {
+	theirs := disk
+	theirs.WWID = "naa.600a098038303053453f463045727a33"
+	at := scsi.Address{Host: 5, LUN: 9}
+	h := newHost(t, qla, Options{})
+	h.kernel.Put(at, theirs)
+	connected := false
+	h.kernel.After(func() {
+		if writes := h.kernel.Writes(); !connected && strings.HasSuffix(writes[len(writes)-1], "scan - - 9") {
+			connected = true
+			if _, err := h.Connect(patience(t), info(9, left), connector.Identity(theirs.WWID)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if _, err := h.Connect(patience(t), info(9, lost), connector.Identity(disk.WWID)); reason(err) != connector.Unreachable {
+		t.Error(err)
+	}
+	if _, found, _ := h.o.LUN.SCSI.Find(at); !found || !connected {
+		t.Error("the disk of another volume, which is connected, was removed")
+	}
+	if err := h.Disconnect(patience(t), info(9, left), connector.Device{}); err != nil || len(h.wanted) != 0 {
+		t.Errorf("%v, %v", h.wanted, err)
+	}
+}
+
 // TestPortComes has the array's port come while it is waited for.
 func TestPortComes(t *testing.T) {
 	h := newHost(t, qla, Options{NoWildcard: true})
