@@ -164,7 +164,11 @@ func (c *Connector) tooLate(s subsystem, note string, failure error) {
 	}
 	defer unlock()
 	if failure != nil {
-		_ = c.notes(s).drop(note) // one too many does no harm
+		there, err := c.of(s)
+		again := slices.ContainsFunc(there, func(k Controller) bool { return made+k.asPortal().key() == note })
+		if err == nil && !again { // another attempt may have made the same connection since
+			_ = c.notes(s).drop(note) // one too many does no harm
+		}
 		return
 	}
 	if c.notes(s).add(s, note) == nil {

@@ -397,6 +397,24 @@ func TestOneSilentPortal(t *testing.T) {
 	w.wantNothing("after the late connection")
 }
 
+// TestLateFailure: an attempt that was given up fails after another one has made the same connection, which still goes with its last namespace.
+func TestLateFailure(t *testing.T) {
+	w, c := newWorld(t)
+	w.subsystem(nqnA).spaces[7] = &fakeNamespace{uuid1, 1 << 20}
+	info := infoOf(nqnA, uuid1, 0, "127.0.2.2")
+	dev := w.connect(c, info, "")
+	s, portals, err := c.prepare(t.Context(), info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.tooLate(s, made+portals[0].key(), unix.ETIMEDOUT)
+	if err := c.Disconnect(t.Context(), info, dev); err != nil {
+		t.Error(err)
+	}
+	_ = w.happened()
+	w.wantNothing("after the last namespace")
+}
+
 // TestComesBack: connections that lost their target are waited for, and none is made beside them.
 func TestComesBack(t *testing.T) {
 	w, c := newWorld(t)
