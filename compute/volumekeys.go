@@ -17,11 +17,22 @@ import (
 // VolumeKeys keeps the keys of encrypted volumes, each a file that only the agent can read. A key never changes: without it the volume is lost.
 type VolumeKeys struct{ dir string }
 
-const defaultKeyBits = 256
+const (
+	defaultKeyBits = 256
+	halfPut        = ".new-*"
+)
 
-// NewVolumeKeys keeps keys in dir, which is made if it is not there.
+// NewVolumeKeys keeps keys in dir, which is made if it is not there. There must be no other of that directory.
 func NewVolumeKeys(dir string) (*VolumeKeys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("keys of volumes: %w", err)
+	}
+	// What a crash left of put is a second name of a key, or a part of one.
+	left, err := filepath.Glob(filepath.Join(dir, halfPut))
+	if err == nil && len(left) > 0 {
+		err = removeFiles(left...)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("keys of volumes: %w", err)
 	}
 	return &VolumeKeys{dir}, nil
@@ -55,7 +66,7 @@ func (k *VolumeKeys) put(id string, key []byte) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil
 	}
-	file, err := os.CreateTemp(k.dir, ".new-*") // 0600
+	file, err := os.CreateTemp(k.dir, halfPut) // 0600
 	if err != nil {
 		return fmt.Errorf("keep key %s: %w", id, err)
 	}
