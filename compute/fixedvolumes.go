@@ -26,10 +26,13 @@ type FixedOptions struct {
 	LUNs []FixedLUN
 	// Wipe is what happens to a LUN whose volume is deleted; default WipeKeep. WipeZero connects it to this host for that. WipeNone hands it on as it is: only
 	// where the array itself, or its administrator, cleans it.
-	Wipe    Wipe
-	Host    VolumeHost     // connects LUNs that images are written to, that are encrypted, or wiped
-	Scratch string         // absolute: where images are unpacked that are not raw
-	Runner  command.Runner // runs qemu-img, cryptsetup, blkdiscard
+	Wipe Wipe
+	Host VolumeHost // connects LUNs that images are written to, that are encrypted, or wiped
+	// Identity is what the disk of a volume said that it is when it was first attached; empty for one that never was, nil where nothing is wiped. The array may have
+	// given the LUN's number to another disk since.
+	Identity func(ctx context.Context, volumeID string) (connector.Identity, error)
+	Scratch  string         // absolute: where images are unpacked that are not raw
+	Runner   command.Runner // runs qemu-img, cryptsetup, blkdiscard
 }
 
 // FixedVolumes gives each volume one of a list of LUNs. It makes none and removes none.
@@ -81,9 +84,9 @@ func (f *FixedVolumes) add(lun FixedLUN) error {
 	if f.opt.Wipe == WipeZero && !slices.Contains(wipable, info.Type) {
 		return fmt.Errorf("it cannot be wiped: %s makes no block device of this host", info.Type)
 	}
-	for name, other := range f.luns {
-		if string(other.Connection) == string(lun.Connection) {
-			return fmt.Errorf("its connection_info is that of LUN %q", name)
+	for name, other := range f.info {
+		if other.Place() == info.Place() { // two projects would have one disk
+			return fmt.Errorf("its connection_info leads where that of LUN %q does", name)
 		}
 	}
 	f.luns[lun.Name], f.info[lun.Name] = lun, info
@@ -183,6 +186,11 @@ func (f *FixedVolumes) connected(ctx context.Context, v cinder.Volume, do func(c
 		return fmt.Errorf("LUN %s cannot be written to: this host connects none", v.LUN)
 	}
 	request := VolumeConnection{VolumeID: v.ID, Info: info}
+	if f.opt.Identity != nil {
+		if request.Known, err = f.opt.Identity(ctx, v.ID); err != nil {
+			return err
+		}
+	}
 	if request.Device, err = f.opt.Host.Connect(ctx, request); err != nil {
 		return fmt.Errorf("LUN %s: %w", v.LUN, err)
 	}

@@ -18,6 +18,7 @@ import (
 type plugBoard struct {
 	dir       string
 	connected int
+	known     connector.Identity // of the last volume
 	fail      bool
 }
 
@@ -30,6 +31,7 @@ func (p *plugBoard) Connect(_ context.Context, r compute.VolumeConnection) (conn
 		return connector.Device{}, errors.New("no path")
 	}
 	p.connected++
+	p.known = r.Known
 	return connector.Device{Path: filepath.Join(p.dir, filepath.Base(r.Info.Path)), Bytes: 4 << 30}, nil
 }
 
@@ -93,10 +95,12 @@ func TestFixedVolumesAreChecked(t *testing.T) {
 	bad.Connection = connector.Raw(`{"driver_volume_type":"local","data":{"device_path":"/etc/passwd"}}`)
 	same := lun("a", 1)
 	same.Name = "b"
+	spelled := connector.Raw(`{"data": {"device_path": "/dev/array/a", "access_mode": "rw"}, "driver_volume_type": "local"}`)
 	for name, opt := range map[string]compute.FixedOptions{
 		"no name": {LUNs: []compute.FixedLUN{lun("", 1)}}, "a name twice": {LUNs: []compute.FixedLUN{lun("a", 1), lun("a", 2)}}, "no size": {LUNs: []compute.FixedLUN{lun("a", 0)}},
 		"no device": {LUNs: []compute.FixedLUN{bad}}, "a device twice": {LUNs: []compute.FixedLUN{lun("a", 1), same}},
-		"a file to wipe": {LUNs: []compute.FixedLUN{nfs}, Wipe: compute.WipeZero}, "a wipe": {Wipe: compute.WipeDiscard},
+		"a device twice, spelled in two ways": {LUNs: []compute.FixedLUN{lun("a", 1), {Name: "b", SizeGiB: 1, Connection: spelled}}},
+		"a file to wipe":                      {LUNs: []compute.FixedLUN{nfs}, Wipe: compute.WipeZero}, "a wipe": {Wipe: compute.WipeDiscard},
 	} {
 		opt.Scratch = t.TempDir()
 		if _, err := compute.NewFixedVolumes(opt); err == nil {
@@ -139,6 +143,25 @@ func TestFixedVolumesAreWritten(t *testing.T) {
 		t.Errorf("error %v, %d LUNs are connected", err, board.connected)
 	}
 	must(t, f.Create(t.Context(), v, compute.VolumeOrigin{})) // nothing is to be written
+}
+
+// A LUN number that the array has given to another disk since is not wiped: what connects it knows who the volume was.
+func TestFixedVolumesAreWipedByWhoTheyAre(t *testing.T) {
+	g := newGroup(t)
+	board := &plugBoard{dir: g.dir}
+	identity := func(_ context.Context, id string) (connector.Identity, error) {
+		return connector.Identity("naa.6" + id), nil
+	}
+	f, err := compute.NewFixedVolumes(compute.FixedOptions{
+		LUNs: []compute.FixedLUN{lun("a", 4)}, Wipe: compute.WipeZero, Host: board, Identity: identity, Scratch: t.TempDir(), Runner: g,
+	})
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(g.dir, "a"), nil, 0o600))
+	v := cinder.Volume{ID: "8c7f4c5e-5b3b-4d5e-9a0e-000000000001", LUN: "a", SizeGiB: 4}
+	must(t, f.Delete(t.Context(), v))
+	if want := connector.Identity("naa.6" + v.ID); board.known != want {
+		t.Errorf("it was connected as %q, not %q", board.known, want)
+	}
 }
 
 // fixedWorld has three LUNs; deleted volumes' contents stay on them.

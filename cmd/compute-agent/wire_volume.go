@@ -43,7 +43,14 @@ const connectedDir = "connected"
 // openVolumes makes the volume service. grown is told of volumes that have
 // grown while a server has them.
 func (a *agent) openVolumes(c *Config, host compute.VolumeHost, blobs compute.Blobs, grown func(ctx context.Context, serverID, volumeID string) error) (*compute.VolumeService, error) {
-	backends, err := c.volumeBackends(host)
+	identity := func(ctx context.Context, volumeID string) (id connector.Identity, err error) {
+		err = a.store.View(ctx, func(r compute.Reader) error {
+			id, err = r.VolumeIdentity(volumeID)
+			return err
+		})
+		return id, err
+	}
+	backends, err := c.volumeBackends(host, identity)
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}
@@ -61,7 +68,7 @@ func (a *agent) openVolumes(c *Config, host compute.VolumeHost, blobs compute.Bl
 }
 
 // volumeBackends are the places where volumes can be: files always, and what else the operator names.
-func (c *Config) volumeBackends(host compute.VolumeHost) (map[string]compute.VolumeBackend, error) {
+func (c *Config) volumeBackends(host compute.VolumeHost, identity func(context.Context, string) (connector.Identity, error)) (map[string]compute.VolumeBackend, error) {
 	v := &c.Volume
 	local, err := compute.NewLocalVolumes(compute.LocalOptions{Dir: c.volumeDir(), Format: v.Format, Sparse: !v.Preallocate, Runner: command.Exec{}})
 	if err != nil {
@@ -80,7 +87,7 @@ func (c *Config) volumeBackends(host compute.VolumeHost) (map[string]compute.Vol
 		return all, err
 	}
 	all[fixedBackend], err = compute.NewFixedVolumes(compute.FixedOptions{
-		LUNs: luns, Wipe: compute.Wipe(v.LUNsWipe), Host: host, Scratch: scratch, Runner: command.Exec{},
+		LUNs: luns, Wipe: compute.Wipe(v.LUNsWipe), Host: host, Identity: identity, Scratch: scratch, Runner: command.Exec{},
 	})
 	return all, err
 }
