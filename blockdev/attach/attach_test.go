@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -294,6 +296,47 @@ func TestWhatFailsLeavesNothing(t *testing.T) {
 }
 
 // TestARunningVolumeStays: that connecting again fails takes nothing away from a guest that has the volume.
+// stuck is a storage system that answers nothing, and whose callers give up when they have to.
+type stuck struct{}
+
+func (stuck) Connect(ctx context.Context, _ connector.Info, _ connector.Identity) (connector.Device, error) {
+	<-ctx.Done()
+	return connector.Device{}, context.Cause(ctx)
+}
+
+func (stuck) Disconnect(ctx context.Context, _ connector.Info, _ connector.Device) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (stuck) Extend(ctx context.Context, _ connector.Info, dev connector.Device) (connector.Device, error) {
+	<-ctx.Done()
+	return dev, context.Cause(ctx)
+}
+
+// TestStorageThatDoesNotAnswer: no operation goes on for ever, whose caller would, and the volume's lock with it.
+func TestStorageThatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, err := New(Options{Connectors: map[connector.Type]connector.Connector{connector.ISCSI: stuck{}}, State: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		r := connector.Request{VolumeID: uuid.NewString(), Info: lun(1)}
+		_, connect := h.Connect(ctx, r)
+		_, extend := h.Extend(ctx, r)
+		for what, err := range map[string]error{"connect": connect, "extend": extend, "disconnect": h.Disconnect(ctx, r)} {
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if ctx.Err() != nil {
+			t.Error("the caller's time is over")
+		}
+	})
+}
+
 func TestARunningVolumeStays(t *testing.T) {
 	f := newHost(t)
 	r := request(1)

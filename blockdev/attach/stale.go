@@ -80,6 +80,8 @@ func (h *Host) Clean(ctx context.Context, leftovers []Leftover) error {
 }
 
 func (h *Host) clean(ctx context.Context, l Leftover) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	unlock, err := h.locks.Lock(ctx, "volume "+l.VolumeID)
 	if err != nil {
 		return err

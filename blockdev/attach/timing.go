@@ -66,13 +66,18 @@ func (r Measured) Run(ctx context.Context, c command.Cmd) ([]byte, error) {
 	return r.Runner.Run(ctx, c)
 }
 
+// limit bounds an operation whose caller does not: longer than any that still comes to an end, with the longest waits that an operator can set.
+const limit = 30 * time.Minute
+
 // begin starts the clock of an operation.
 func (h *Host) begin(ctx context.Context, operation string, r connector.Request) (context.Context, func(error)) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	if h.opt.Observe == nil {
-		return ctx, func(error) {}
+		return ctx, func(error) { cancel() }
 	}
 	m, started := &meter{}, time.Now()
 	return context.WithValue(ctx, meterKey{}, m), func(err error) {
+		cancel()
 		h.opt.Observe(Timing{Operation: operation, VolumeID: r.VolumeID, Type: r.Info.Type, All: time.Since(started), Programs: m.spent(), Err: err})
 	}
 }
