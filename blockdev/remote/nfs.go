@@ -27,6 +27,8 @@ type NFS struct {
 	Users   string // a directory of the agent's own below /run
 	Proc    string // /proc
 	Dial    Dial   // nil for this host's
+	// Seal has the kernel follow no symbolic link in a mount; nil for this host's.
+	Seal func(dir string) error
 
 	exports keylock.Map[string]
 }
@@ -79,6 +81,9 @@ func (c *NFS) device(ctx context.Context, info connector.Info) (connector.Device
 	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return bounded(within, "file "+n.Name+" of export "+n.Export, func() (connector.Device, error) {
+		if err := c.seal(c.dir(*n)); err != nil {
+			return connector.Device{}, err
+		}
 		return fileDevice(c.dir(*n), n.Name, "data.name", info.Format)
 	})
 }
@@ -196,6 +201,22 @@ func (c *NFS) mount(ctx context.Context, n connector.NFSInfo) error {
 		return context.Cause(ctx)
 	}
 	return &connector.Error{Reason: connector.Unreachable, Field: "data.export", Value: n.Export, Rule: "the export cannot be mounted", Err: err}
+}
+
+// seal makes a mount one whose links lead nowhere: the server could put one to a file of the host in the place of a volume's after it was looked at, and
+// libvirt and the hypervisor, which open it by its name, would follow. mount(8) for NFS hands the option to the server's options, which have none such.
+func (c *NFS) seal(dir string) error {
+	seal := c.Seal
+	if seal == nil {
+		seal = func(dir string) error {
+			return unix.MountSetattr(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSYMFOLLOW})
+		}
+	}
+	if err := seal(dir); err != nil {
+		return &connector.Error{Reason: connector.Unsupported, Field: "driver_volume_type", Value: string(connector.NFS),
+			Rule: "the kernel cannot keep links of the server's from being followed (nosymfollow, Linux 5.14)", Err: err}
+	}
+	return nil
 }
 
 // unmount takes the export away if it is there. It is neither forced nor lazy: a file that is open keeps it.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"compute-agent/blockdev/connector"
 	"compute-agent/internal/command"
 )
@@ -23,6 +25,8 @@ type mounts struct {
 	files map[string]string // of every export
 	busy  bool
 	fail  error
+	seal  error
+	seals []string // exports
 	ran   []string
 }
 
@@ -39,7 +43,7 @@ func newNFS(t *testing.T) (*NFS, *mounts) {
 		_ = server.Close()
 		return client, nil
 	}
-	return &NFS{Run: m, Base: filepath.Join(dir, "mnt"), Options: "soft", Users: filepath.Join(dir, "users"), Proc: m.proc, Dial: answer}, m
+	return &NFS{Run: m, Base: filepath.Join(dir, "mnt"), Options: "soft", Users: filepath.Join(dir, "users"), Proc: m.proc, Dial: answer, Seal: m.sealed}, m
 }
 
 func (m *mounts) write() {
@@ -50,6 +54,11 @@ func (m *mounts) write() {
 	if err := os.WriteFile(filepath.Join(m.proc, "self/mountinfo"), []byte(text), 0o600); err != nil {
 		panic(err)
 	}
+}
+
+func (m *mounts) sealed(dir string) error {
+	m.seals = append(m.seals, m.table[dir])
+	return m.seal
 }
 
 // Run implements command.Runner.
@@ -101,7 +110,7 @@ func TestNFSExportIsMountedOnce(t *testing.T) {
 	if want := []string{"mount -t nfs -o nosuid,nodev,noexec,soft,vers=4.1 -- server:/vol/a"}; !slices.Equal(m.ran, want) {
 		t.Errorf("ran %q, want %q", m.ran, want)
 	}
-	again := &NFS{Run: m, Base: c.Base, Users: c.Users, Proc: c.Proc, Dial: c.Dial}
+	again := &NFS{Run: m, Base: c.Base, Users: c.Users, Proc: c.Proc, Dial: c.Dial, Seal: c.Seal}
 	for range 2 {
 		if err := again.Disconnect(t.Context(), one, dev); err != nil {
 			t.Fatal(err)
@@ -181,5 +190,25 @@ func TestNFSRefusals(t *testing.T) {
 				t.Errorf("users are left: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestNFSFollowsNoLink: a server may put a link in the place of a file at any time, also between the look at it and the hypervisor's open.
+func TestNFSFollowsNoLink(t *testing.T) {
+	c, m := newNFS(t)
+	m.seal = unix.EINVAL
+	var refused *connector.Error
+	_, err := c.Connect(t.Context(), nfsInfo("volume-1", ""), "")
+	if !errors.As(err, &refused) || refused.Reason != connector.Unsupported || len(m.table) != 0 {
+		t.Errorf("%v, %v is mounted", err, m.table)
+	}
+	m.seal, m.seals = nil, nil
+	for _, name := range []string{"volume-1", "volume-2"} { // the second finds it mounted, as an earlier agent may have
+		if _, err := c.Connect(t.Context(), nfsInfo(name, ""), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if export := "server:/vol/a"; !slices.Equal(m.seals, []string{export, export}) {
+		t.Errorf("sealed are %q", m.seals)
 	}
 }
