@@ -29,15 +29,15 @@ print(s.getsockname()[1])')
 	tgt --op new --mode target --tid 1 -T "$target_iqn"
 	for n in $luns; do
 		truncate -s 1G "$dir/target/lun$n"
-		tgt --op new --mode logicalunit --tid 1 --lun $n -b "$dir/target/lun$n"
-		target_restore $n
+		tgt --op new --mode logicalunit --tid 1 --lun "$n" -b "$dir/target/lun$n"
+		target_restore "$n"
 	done
 	tgt --op bind --mode target --tid 1 -I ALL
 	tgt --op new --mode account --user "$target_user" --password "$target_secret"
 	tgt --op bind --mode account --tid 1 --user "$target_user"
 	install -m 600 /dev/null "$dir/target/luns.json"
 	for n in $luns; do
-		jq -n --arg portal "127.0.0.1:$port" --arg iqn "$target_iqn" --arg user "$target_user" --arg password "$target_secret" --argjson lun $n '
+		jq -n --arg portal "127.0.0.1:$port" --arg iqn "$target_iqn" --arg user "$target_user" --arg password "$target_secret" --argjson lun "$n" '
 			{name: "lun\($lun)", size_gib: 1, connection_info: {driver_volume_type: "iscsi", data: {
 				target_portal: $portal, target_iqn: $iqn, target_lun: $lun, target_discovered: false,
 				auth_method: "CHAP", auth_username: $user, auth_password: $password}}}'
