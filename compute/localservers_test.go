@@ -123,7 +123,7 @@ func TestServersWithLocalVolumes(t *testing.T) {
 	w.untilVolume(plain.ID, cinder.Available)
 	w.must(w.DeleteServer(ctx, s.ID))
 	w.waitAll()
-	service.Close() // when all is done
+	w.must(service.Idle(ctx)) // the volume goes after its server
 	if _, err := service.Volume(ctx, root.Serial); !refusedAs(err, cinder.NotFound) || len(w.volumes()) != 2 {
 		t.Errorf("the volume that was to go with the server: %v", err)
 	}
