@@ -8,6 +8,10 @@
 //
 // A suite is the tests of one package whose name begins so. It fails when a test failed, when a package
 // did not build, and when a suite has no tests: one that is gone must not look like one that passes.
+//
+// With -again 'go test -json -count=1', and at most three failed tests, it runs these once more by that command, each package by itself: what waits for real guests can come too
+// late when all packages' tests share two cores. It says which tests needed it, and what they said at first, so that they are mended. A data race, a panic and a package
+// that died have no second run.
 package main
 
 import (
@@ -40,15 +44,17 @@ type suite struct {
 
 // report gathers what is needed to print results as they come in.
 type report struct {
-	out      io.Writer
-	suites   []*suite
-	output   map[key][]string
-	parents  map[key]bool // tests with subtests: they count through those
-	all      suite
-	broken   bool // a package failed other than by its tests
-	failures map[string]int
-	verbose  bool
-	said     []suite // whose words are printed
+	out     io.Writer
+	suites  []*suite
+	output  map[key][]string
+	parents map[key]bool   // tests with subtests: they count through those
+	results map[key]string // how the others ended
+	failed  map[key]bool   // top-level tests
+	all     suite
+	broken  bool // a package failed other than by its tests
+	final   bool // something was seen that no second run takes back
+	verbose bool
+	said    []suite // whose words are printed
 }
 
 func main() {
@@ -63,6 +69,7 @@ func main() {
 		said = append(said, suite{pkg: module + pkg, prefix: prefix})
 		return nil
 	})
+	again := flag.String("again", "", "`command` that runs failed tests once more")
 	flag.Parse()
 	r, err := newReport(os.Stdout, flag.Args())
 	if err != nil {
@@ -74,13 +81,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "summary:", err)
 		os.Exit(2)
 	}
+	if *again != "" {
+		r.again(commandOf(strings.Fields(*again)))
+	}
 	if !r.close() {
 		os.Exit(1)
 	}
 }
 
 func newReport(out io.Writer, args []string) (*report, error) {
-	r := &report{all: suite{title: "all Go tests"}, out: out, output: map[key][]string{}, parents: map[key]bool{}, failures: map[string]int{}}
+	r := &report{all: suite{title: "all Go tests"}, out: out, output: map[key][]string{}, parents: map[key]bool{}, results: map[key]string{}, failed: map[key]bool{}}
 	for _, arg := range args {
 		title, where, ok := strings.Cut(arg, "=")
 		pkg, prefix, ok2 := strings.Cut(where, " ")
@@ -126,6 +136,7 @@ func (r *report) add(e event) {
 			return // endPackage says it
 		}
 		r.output[k] = append(r.output[k], e.Output)
+		r.final = r.final || strings.HasPrefix(e.Output, "panic: ") || strings.HasPrefix(e.Output, "WARNING: DATA RACE")
 	case "pass", "fail", "skip":
 		if e.Test != "" {
 			r.endTest(e, k)
@@ -145,17 +156,17 @@ func (r *report) endTest(e event, k key) {
 	}
 	delete(r.output, k)
 	if e.Action == "fail" {
-		r.failures[e.Package]++
+		r.failed[k.top()] = true
 	}
-	if r.parents[k] {
-		return
+	if !r.parents[k] {
+		r.results[k] = e.Action
 	}
-	r.all.count(e.Action)
-	for _, s := range r.suites {
-		if e.Package == s.pkg && strings.HasPrefix(e.Test, s.prefix) {
-			s.count(e.Action)
-		}
-	}
+}
+
+// top is the test that `go test -run` can be asked for.
+func (k key) top() key {
+	k.test, _, _ = strings.Cut(k.test, "/")
+	return k
 }
 
 // printSaid prints what a test said whose words are wanted.
@@ -187,7 +198,7 @@ func (r *report) endPackage(e event, k key) {
 	if e.Action == "skip" { // no test files
 		return
 	}
-	if e.Action == "fail" && r.failures[e.Package] == 0 {
+	if e.Action == "fail" && !r.failedIn(e.Package) {
 		r.broken = true // it did not build, or died
 		for other, lines := range r.output {
 			if other.pkg == e.Package {
@@ -201,6 +212,15 @@ func (r *report) endPackage(e event, k key) {
 	}
 	r.print("%s\t%s\t%.3fs\n", word, e.Package, e.Elapsed)
 	delete(r.output, k)
+}
+
+func (r *report) failedIn(pkg string) bool {
+	for k := range r.failed {
+		if k.pkg == pkg {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *suite) count(action string) {
@@ -217,9 +237,17 @@ func (s *suite) count(action string) {
 
 // close prints the counts and says whether all is well.
 func (r *report) close() bool {
-	good := !r.broken && r.all.failed == 0 && len(r.failures) == 0
+	good := !r.broken && len(r.failed) == 0
 	r.print("\n")
-	for _, s := range append(r.suites, &r.all) {
+	suites := append(r.suites, &r.all)
+	for k, action := range r.results {
+		for _, s := range suites {
+			if s == &r.all || k.pkg == s.pkg && strings.HasPrefix(k.test, s.prefix) {
+				s.count(action)
+			}
+		}
+	}
+	for _, s := range suites {
 		r.print("%s: %d passed, %d failed, %d skipped\n", s.title, s.passed, s.failed, s.skipped)
 		if s.leafs == 0 {
 			r.print("%s: no such tests\n", s.title)

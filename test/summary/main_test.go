@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"strings"
 	"testing"
 )
@@ -97,5 +99,47 @@ func TestSaid(t *testing.T) {
 	}
 	if want := "a TestA/two: 7 packets: all right\n"; !strings.Contains(out.String(), want) {
 		t.Errorf("it prints\n%swithout %q", out.String(), want)
+	}
+}
+
+// TestAgain: only what passes by itself passes, and only where a second run can tell.
+func TestAgain(t *testing.T) {
+	firstRun := []string{runA, runOne, runTwo, passOne, sayTwo, failTwo, failA, failPkg}
+	passes := strings.Join([]string{runA, runOne, runTwo, passOne, passTwo, passA, passPkg}, "\n")
+	dies := errors.New("no such command")
+	race := `{"Action":"output","Package":"compute-agent/a","Test":"TestA/two","Output":"WARNING: DATA RACE\n"}`
+	for name, c := range map[string]struct {
+		first  []string
+		second string
+		err    error
+		good   bool
+		want   string
+	}{
+		"passes":                  {firstRun, passes, nil, true, "flaky: a TestA failed among all tests and passed by itself\n\ns: 2 passed, 0 failed"},
+		"fails again":             {firstRun, strings.Join(firstRun, "\n"), nil, false, "s: 1 passed, 1 failed"},
+		"does not run":            {firstRun, "", nil, false, "s: 1 passed, 1 failed"},
+		"cannot run":              {firstRun, passes, dies, false, "no such command"},
+		"no second run of a race": {append([]string{race}, firstRun...), passes, nil, false, "s: 1 passed, 1 failed"},
+		"nor of a panic":          {append([]string{panicked}, firstRun...), passes, nil, false, "s: 1 passed, 1 failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			r, err := newReport(&out, []string{"s=a TestA"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.read(strings.NewReader(strings.Join(c.first, "\n"))); err != nil {
+				t.Fatal(err)
+			}
+			r.again(func(pkg string, tests []string, read func(io.Reader) error) error {
+				if pkg != "compute-agent/a" || len(tests) != 1 || tests[0] != "TestA" {
+					t.Errorf("asked for %v of %s", tests, pkg)
+				}
+				return errors.Join(read(strings.NewReader(c.second)), c.err)
+			})
+			if good := r.close(); good != c.good || !strings.Contains(out.String(), c.want) {
+				t.Errorf("good %v, want %v; want %q in:\n%s", good, c.good, c.want, out.String())
+			}
+		})
 	}
 }
