@@ -46,6 +46,10 @@ check: setup ## gofmt, vet, lint, shellcheck, import policy, race detector
 bench: build ## measure the figures that the README names
 	@test/bench/run
 
+.PHONY: pages
+pages: ## renew the viewers of the console pages from the packages that scripts/pages names
+	@scripts/pages
+
 .PHONY: golden
 golden: setup ## rewrite the golden files; read the diff
 	@scripts/golden
