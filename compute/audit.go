@@ -38,8 +38,13 @@ func (m *Manager) handle(ev virt.Event) {
 		m.setLost(false)
 		m.back.raise()
 		m.auditSoon()
+		m.spawn(func() { m.opt.Consoles.recheck(m.base) })
 	case virt.EventStopped:
+		m.opt.Consoles.guestGone(ev.ID)
 		m.syncAfter(ev.ID, m.opt.SettleTime)
+	case virt.EventCrashed, virt.EventUndefined:
+		m.opt.Consoles.guestGone(ev.ID)
+		m.syncSoon(ev.ID)
 	case virt.EventDeviceRemoved, virt.EventDeviceKept:
 	case virt.EventHostDevices:
 		if len(m.opt.Capacity.PCI.Specs) > 0 {

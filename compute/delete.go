@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 )
 
@@ -10,14 +11,20 @@ var errBeingDeleted = errors.New("it is being deleted")
 // DeleteServer removes a server with all that it has on the host, whatever is under way on it.
 // Deleting a server that is being deleted succeeds.
 func (m *Manager) DeleteServer(ctx context.Context, id string) error {
-	err := m.begin(ctx, id, OpDelete, nil, func(s Server) error {
+	_, err := m.beginWith(ctx, id, OpDelete, func(tx Writer, s Server) (json.RawMessage, error) {
 		if s.Task == TaskDeleting {
-			return errBeingDeleted
+			return nil, errBeingDeleted
 		}
-		return admit(CmdDelete, s)
+		if err := admit(CmdDelete, s); err != nil {
+			return nil, err
+		}
+		return nil, tx.DeleteConsoleTokens(id)
 	})
 	if errors.Is(err, errBeingDeleted) {
 		return nil
+	}
+	if err == nil {
+		m.opt.Consoles.guestGone(id)
 	}
 	return err
 }

@@ -26,6 +26,8 @@ type Options struct {
 	Volumes       Volumes
 	VolumeHost    VolumeHost
 	VolumeService *VolumeService
+	// Consoles ends connections to the consoles of guests that end; nil when there are none.
+	Consoles *ConsoleService
 	// Blobs is told of image bytes that a deleted server no longer names; nil for nobody.
 	Blobs Blobs
 

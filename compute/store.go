@@ -39,6 +39,7 @@ type Reader interface {
 	Keypairs(userID string) ([]Keypair, error)
 	NetworkReader
 	VolumeReader
+	ConsoleReader
 }
 
 // Writer changes the store. Put replaces the record with the same key or adds it; Delete of
@@ -69,4 +70,5 @@ type Writer interface {
 	DeleteKeypair(userID, name string) error
 	NetworkWriter
 	VolumeWriter
+	ConsoleWriter
 }

@@ -18,7 +18,7 @@ import (
 // newest is the schema version of this program. Each version up to it has a file in testdata, the
 // dump of a database that the program of that version wrote, with the records of the full*
 // functions. The newest one's is made by go test -update; the others never change.
-const newest = 7
+const newest = 8
 
 func dumpFile(version int) string { return fmt.Sprintf("testdata/schema-%d.sql", version) }
 
@@ -34,7 +34,7 @@ func fill(t *testing.T, s *store.Store) {
 			w.PutFlavor(fullFlavor("1", "tiny")),
 			w.PutImage(fullImage("i")),
 			w.PutKeypair(fullKeypair("u", "k")),
-			putNetworks(w), putVolumes(w))
+			putNetworks(w), putVolumes(w), w.PutConsoleToken(fullConsoleToken("h", "a")))
 	})
 	if err := errors.Join(s.CreateUser(t.Context(), fullUser("u", "admin")), s.PutToken(t.Context(), fullToken("t", "u"))); err != nil {
 		t.Fatal(err)
@@ -89,6 +89,10 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 		}
 		if version >= 7 {
 			checkVolumes(t, r)
+		}
+		if version >= 8 {
+			consoles, err := r.ConsoleTokens("a")
+			want(t, consoles, err, []compute.ConsoleToken{fullConsoleToken("h", "a")})
 		}
 		return nil
 	})
