@@ -4,6 +4,7 @@
 #   project   the checkout
 #   dir       a directory for the agent's state, configuration and log; QEMU must be able to enter it
 #   AGENT_NETWORKS   true for an agent with networks, of which a host has one; default false
+#   AGENT_CONSOLE_PORT   where consoles are served; default any port
 
 : "${project:?}" "${dir:?}"
 agent_binary=${AGENT_BINARY:-$project/build/compute-agent}
@@ -18,7 +19,7 @@ s.bind(("127.0.0.1", 0))
 print(s.getsockname()[1])')
 	mkdir -p "$dir"
 	chmod 711 "$dir"
-	printf '%s\n' "state_dir: $dir/state" "run_dir: $dir/run" "listen: 127.0.0.1:$port" 'metrics_listen: ""' 'log_format: text' \
+	printf '%s\n' "state_dir: $dir/state" "run_dir: $dir/run" "listen: 127.0.0.1:$port" 'metrics_listen: ""' "console_listen: 127.0.0.1:${AGENT_CONSOLE_PORT:-0}" 'log_format: text' \
 		'virt_type: qemu' 'shutdown_timeout: 30' "networks: ${AGENT_NETWORKS:-false}" "$@" >"$dir/config.yaml"
 	export OS_CLIENT_CONFIG_FILE=$dir/state/clouds.yaml OS_CLOUD=compute-agent
 }

@@ -54,6 +54,7 @@ type Config struct {
 	Hardware         guestHardware
 	Network          networkOptions
 	Volume           volumeOptions
+	Console          consoleOptions
 	ConfigDriveForm  string
 	EphemeralFormat  string
 
@@ -108,6 +109,7 @@ func (c *Config) sections() []section {
 		{"Hardware of guests", c.Hardware.keys()},
 		{"Networks", c.Network.keys()},
 		{"Volumes", c.Volume.keys()},
+		{"Consoles", c.Console.keys()},
 		{"Resources of this host", c.resourceKeys()},
 		{"Operations", c.operationKeys()},
 	}
@@ -386,6 +388,9 @@ func (c *Config) check() error {
 		"cpu_shared_set and cpu_dedicated_set: have CPUs in common")
 	rule(c.Hardware.FileBackedMiB > 0 && c.RAMRatio != 1, "file_backed_memory: goes with ram_allocation_ratio 1.0 alone")
 	rule(c.Listen == c.MetricsListen && !strings.HasSuffix(c.Listen, ":0"), "metrics_listen: is the same address as listen")
+	rule(c.Console.Enabled && !strings.HasSuffix(c.Console.Listen, ":0") && (c.Console.Listen == c.Listen || c.Console.Listen == c.MetricsListen),
+		"console_listen: is the same address as listen or metrics_listen")
+	c.Console.check(rule)
 	return errors.Join(errs...)
 }
 
@@ -394,8 +399,13 @@ func (c *Config) publicURL(addr net.Addr) string {
 	if c.PublicURL != "" {
 		return c.PublicURL
 	}
+	return urlOf(addr, c.TLSCert != "")
+}
+
+// urlOf is where clients reach a listener.
+func urlOf(addr net.Addr, tls bool) string {
 	scheme := "http"
-	if c.TLSCert != "" {
+	if tls {
 		scheme = "https"
 	}
 	host, port, err := net.SplitHostPort(addr.String())

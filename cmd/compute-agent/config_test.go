@@ -116,6 +116,27 @@ func TestConfigErrorsNameKeyLineAndRule(t *testing.T) {
 		{name: "discard", args: []string{"--hw-disk-discard=on"}, want: []string{"hw_disk_discard: must be one of , ignore, unmap"}},
 		{name: "priority", args: []string{"--realtime-scheduler-priority=100"}, want: []string{"realtime_scheduler_priority: must be a whole number from 1 to 99"}},
 		{name: "same address", args: []string{"--listen=[::1]:1", "--metrics-listen=[::1]:1"}, want: []string{"metrics_listen: is the same address"}},
+		{name: "consoles at the address of the API", args: []string{"--listen=[::1]:1", "--console-listen=[::1]:1"}, want: []string{"console_listen: is the same address as listen"}},
+		{name: "consoles at the address of the metrics", args: []string{"--console-listen=127.0.0.1:9774"}, want: []string{"console_listen: is the same address"}},
+		{name: "consoles at no port", file: "console_listen: localhost", want: []string{"test.yaml:1: console_listen: must be host:port", `"localhost"`}},
+		{name: "consoles at a WebSocket", args: []string{"--console-base-url=ws://h"}, want: []string{"console_base_url: must be an http or https URL", `"ws://h"`}},
+		{name: "console certificate without key", args: []string{"--console-tls-cert=/c"}, want: []string{"console_tls_cert and console_tls_key: give both or neither"}},
+		{name: "relative console key", args: []string{"--console-tls-key=k"}, want: []string{"console_tls_key: must be an absolute path", `"k"`}},
+		{name: "origin with a path", args: []string{"--console-allowed-origins=a.example,https://b.example/x"}, want: []string{"console_allowed_origins: must be hosts such as", "https://b.example/x"}},
+		{name: "any origin", args: []string{"--console-allowed-origins=*"}, want: []string{"console_allowed_origins: must be hosts such as"}},
+		{name: "frame with a directive", args: []string{"--console-frame-ancestors=https://a; script-src *"}, want: []string{"console_frame_ancestors:"}},
+		{name: "token for ever", args: []string{"--console-token-ttl=86401"}, want: []string{"console_token_ttl: must be a number of seconds from 1 to 86400", `"86401"`}},
+		{name: "token for no time", args: []string{"--console-token-ttl=0"}, want: []string{"console_token_ttl: must be a number of seconds from 1"}},
+		{name: "no tokens", args: []string{"--console-tokens-per-server=0"}, want: []string{"console_tokens_per_server: must be a whole number from 1"}},
+		{name: "no connections", args: []string{"--console-max-connections=0"}, want: []string{"console_max_connections: must be a whole number from 1"}},
+		{name: "more connections than there are", args: []string{"--console-max-connections=10"}, want: []string{"console_max_connections_per_server: must be at most console_max_connections, 10, not 40"}},
+		{name: "more connections than a server's", args: []string{"--console-max-connections-per-server=10"}, want: []string{"console_max_connections_per_token: must be at most console_max_connections_per_server, 10, not 20"}},
+		{name: "never idle", args: []string{"--console-idle-timeout=-1"}, want: []string{"console_idle_timeout: must be a number of seconds"}},
+		{name: "never ending", args: []string{"--console-session-timeout=-1"}, want: []string{"console_session_timeout: must be a number of seconds"}},
+		{name: "VNC scheme", args: []string{"--vnc-auth-schemes=vencrypt,tls"}, want: []string{"vnc_auth_schemes: must be none, vencrypt, or both"}},
+		{name: "relative authority", args: []string{"--vencrypt-ca-certs=ca.pem"}, want: []string{"vencrypt_ca_certs: must be an absolute path"}},
+		{name: "client certificate without key", args: []string{"--vencrypt-client-cert=/c"}, want: []string{"vencrypt_client_cert and vencrypt_client_key: give both or neither"}},
+		{name: "console switch", args: []string{"--console-enabled=yes"}, want: []string{"console_enabled: must be true or false"}},
 		{name: "all at once", file: "a: 1\nlisten: x\n", env: []string{"COMPUTE_AGENT_DRIVER=xen"},
 			want: []string{"a: no such key", "listen: must be", "driver: must be one of libvirt, fake"}},
 	} {
@@ -241,8 +262,8 @@ func TestPackagedConfigIsTheDefaults(t *testing.T) {
 // A field without a key could be set by nobody.
 func TestEveryFieldHasOneKey(t *testing.T) {
 	c := newConfig()
-	fields := reflect.TypeFor[Config]().NumField() - 4 // without origin, and those that are groups of fields
-	fields += reflect.TypeFor[guestHardware]().NumField() + reflect.TypeFor[networkOptions]().NumField() + reflect.TypeFor[volumeOptions]().NumField()
+	fields := reflect.TypeFor[Config]().NumField() - 5 // without origin, and those that are groups of fields
+	fields += reflect.TypeFor[guestHardware]().NumField() + reflect.TypeFor[networkOptions]().NumField() + reflect.TypeFor[volumeOptions]().NumField() + reflect.TypeFor[consoleOptions]().NumField()
 	if n := len(c.keys()); n != fields {
 		t.Errorf("%d keys for %d fields", n, fields)
 	}

@@ -102,6 +102,7 @@ func setUpScript(env *testscript.Env) error {
 	env.Values[notifySocket{}] = socket
 	env.Setenv("NOTIFY_SOCKET", path)
 	env.Setenv("COMPUTE_AGENT_CONFIG", os.DevNull) // not the one of this host
+	env.Setenv("COMPUTE_AGENT_CONSOLE_LISTEN", "127.0.0.1:0")
 	return nil
 }
 

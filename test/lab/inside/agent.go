@@ -61,7 +61,7 @@ func (a *Agent) In(t testing.TB) *Agent {
 }
 
 func (a *Agent) configure(lines []string) {
-	values := map[string]string{"networks": "false", "state_dir": a.dir + "/state", "run_dir": a.dir + "/run", "listen": listen, "metrics_listen": `""`, "log_format": "text",
+	values := map[string]string{"networks": "false", "state_dir": a.dir + "/state", "run_dir": a.dir + "/run", "listen": listen, "metrics_listen": `""`, "console_listen": "127.0.0.1:0", "log_format": "text",
 		"virt_type": "qemu", "vnc_listen": `""`, "shutdown_timeout": "0"}
 	for _, line := range lines {
 		key, value, _ := strings.Cut(line, ": ")
