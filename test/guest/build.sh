@@ -40,7 +40,7 @@ virtio_console virtio_balloon virtio-rng button evdev nls_cp437 nls_ascii fat vf
 scsi_common scsi_mod sr_mod sd_mod virtio_scsi libata ata_piix failover net_failover virtio_net
 virtio_input efivarfs"
 
-mkdir -p root/{bin,sbin,dev,proc,sys,run,root,config,modules}
+mkdir -p root/{bin,sbin,dev,etc,proc,sys,run,root,config,modules}
 cp /bin/busybox root/bin/
 for applet in $(busybox --list); do
 	[ -e "root/bin/$applet" ] || ln -s busybox "root/bin/$applet"
@@ -48,6 +48,10 @@ done
 cp "$here/init" root/init
 cp "$here/lease" root/bin/lease
 chmod 755 root/init root/bin/lease
+# openssl passwd -1 -salt tinytiny tiny: MD5 since the guest checks the password under emulation; it protects nothing.
+# shellcheck disable=SC2016
+echo 'root:$1$tinytiny$iGgMygPiz1XoDVbyOp.l10:0:0:root:/:/bin/sh' >root/etc/passwd
+printf 'export PATH=/bin:/sbin PS1="tiny# "\n' >root/etc/profile
 for module in $modules; do
 	file=$(find "packages/lib/modules/$release" -name "$module.ko")
 	[ -n "$file" ] || continue # built into this kernel
