@@ -12,21 +12,26 @@ import (
 type action struct {
 	schema string
 	do     func(a *api, c *call, s compute.Server) (*answer, error)
+	until  microversion // the last that knows it; zero: no bound
 }
 
 // actions are the ones that there are. Nova's others are answered as an unknown one.
 var actions = map[string]action{
-	"os-start":            {"action_os-start", accepted(Backend.StartServer)},
-	"os-stop":             {"action_os-stop", accepted(Backend.StopServer)},
-	"pause":               {"action_pause", accepted(Backend.PauseServer)},
-	"unpause":             {"action_unpause", accepted(Backend.UnpauseServer)},
-	"forceDelete":         {"action_forceDelete", accepted(Backend.DeleteServer)},
-	"reboot":              {"action_reboot", (*api).reboot},
-	"addSecurityGroup":    {"action_addSecurityGroup", groupAction("addSecurityGroup", withGroup)},
-	"removeSecurityGroup": {"action_removeSecurityGroup", groupAction("removeSecurityGroup", withoutGroup)},
-	"addFloatingIp":       {"action_addFloatingIp", (*api).addFloatingIP},
-	"removeFloatingIp":    {"action_removeFloatingIp", (*api).removeFloatingIP},
-	"os-getConsoleOutput": {"action_os-getConsoleOutput", (*api).consoleOutput},
+	"os-start":            {schema: "action_os-start", do: accepted(Backend.StartServer)},
+	"os-stop":             {schema: "action_os-stop", do: accepted(Backend.StopServer)},
+	"pause":               {schema: "action_pause", do: accepted(Backend.PauseServer)},
+	"unpause":             {schema: "action_unpause", do: accepted(Backend.UnpauseServer)},
+	"forceDelete":         {schema: "action_forceDelete", do: accepted(Backend.DeleteServer)},
+	"reboot":              {schema: "action_reboot", do: (*api).reboot},
+	"addSecurityGroup":    {schema: "action_addSecurityGroup", do: groupAction("addSecurityGroup", withGroup)},
+	"removeSecurityGroup": {schema: "action_removeSecurityGroup", do: groupAction("removeSecurityGroup", withoutGroup)},
+	"addFloatingIp":       {schema: "action_addFloatingIp", do: (*api).addFloatingIP},
+	"removeFloatingIp":    {schema: "action_removeFloatingIp", do: (*api).removeFloatingIP},
+	"os-getConsoleOutput": {schema: "action_os-getConsoleOutput", do: (*api).consoleOutput},
+	"os-getVNCConsole":    {schema: "action_os-getVNCConsole", do: consoleAction("os-getVNCConsole", "vnc"), until: 5},
+	"os-getSPICEConsole":  {schema: "action_os-getSPICEConsole", do: consoleAction("os-getSPICEConsole", "spice"), until: 5},
+	"os-getRDPConsole":    {schema: "action_os-getRDPConsole", do: consoleAction("os-getRDPConsole", "rdp"), until: 5},
+	"os-getSerialConsole": {schema: "action_os-getSerialConsole", do: consoleAction("os-getSerialConsole", "serial"), until: 5},
 }
 
 func (a *api) serverAction(c *call) (*answer, error) {
@@ -35,6 +40,9 @@ func (a *api) serverAction(c *call) (*answer, error) {
 		act, known := actions[name]
 		if !known {
 			return nil, badRequest("There is no such action: %s", shorten(name))
+		}
+		if act.until > 0 && c.version > act.until {
+			return nil, notFound("API version %s is not supported on this method.", computeMicroversions.text(c.version))
 		}
 		if err := a.schemas.check(act.schema, c.version, c.value); err != nil {
 			return nil, err

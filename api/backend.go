@@ -8,6 +8,7 @@ import (
 	"compute-agent/cinder"
 	"compute-agent/compute"
 	"compute-agent/neutron"
+	"compute-agent/virt"
 )
 
 // Backend is what the front door asks of the core; *compute.Manager is it. Errors wrap the kinds
@@ -23,6 +24,7 @@ type Backend interface {
 	Routers
 	VolumeAttachments
 	Volumes
+	Consoles
 }
 
 // Servers creates, shows and changes servers. Methods that change a guest return as soon as the
@@ -40,6 +42,18 @@ type Servers interface {
 	Servers(ctx context.Context) ([]compute.Server, error)
 	// ConsoleOutput returns the last lines of the server's serial console; all that is kept if lines < 0.
 	ConsoleOutput(ctx context.Context, id string, lines int) (string, error)
+	// Diagnostics tells how a running server does, with a picture of its screen if asked.
+	Diagnostics(ctx context.Context, id string, screenshot bool) (compute.Diagnostics, error)
+}
+
+// Consoles gives access to the screens and serial ports of servers; *compute.ConsoleService has them.
+type Consoles interface {
+	// CreateConsole makes a URL that opens a console of a running server for a while; port is of serial consoles.
+	CreateConsole(ctx context.Context, serverID string, t virt.ConsoleType, port int) (compute.ConsoleAccess, error)
+	// RevokeConsoles makes all of a server's URLs worthless and ends what was opened with them.
+	RevokeConsoles(ctx context.Context, serverID string) error
+	// ConsoleTarget says where a token leads.
+	ConsoleTarget(ctx context.Context, token string) (compute.ConsoleTarget, error)
 }
 
 // Attachments are the interfaces of servers.

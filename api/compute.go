@@ -29,6 +29,8 @@ func (a *api) computeService() service {
 		a.serverRoutes(),
 		a.attachmentRoutes(),
 		a.serverVolumeRoutes(),
+		a.consoleRoutes(),
+		a.diagnosticsRoutes(),
 		a.keypairRoutes(),
 		a.hypervisorRoutes(),
 		a.groupProxyRoutes(),

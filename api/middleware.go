@@ -62,7 +62,7 @@ func (a *api) logRequest(r *http.Request, w *recorder, seen *observed, took time
 	attrs := []slog.Attr{
 		slog.String("request_id", compute.RequestID(r.Context())),
 		slog.String("method", r.Method),
-		slog.String("path", shorten(r.URL.Path)),
+		slog.String("path", toldPath(r)),
 		slog.Int("status", w.status),
 		slog.Int64("bytes", w.written),
 		slog.Duration("took", took),
@@ -138,7 +138,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, s service, err error)
 	}
 	if f.status >= http.StatusInternalServerError {
 		a.log.ErrorContext(r.Context(), "Request failed", "request_id", compute.RequestID(r.Context()),
-			"method", r.Method, "path", shorten(r.URL.Path), "error", err)
+			"method", r.Method, "path", toldPath(r), "error", err)
 	}
 	writeFault(w, r, s, f)
 }
@@ -224,4 +224,12 @@ func (l *limiters) forgetIdle(now time.Time) {
 	if len(l.buckets) >= maxClients {
 		clear(l.buckets)
 	}
+}
+
+// toldPath is a request's path for the log, where tokens of consoles have no place.
+func toldPath(r *http.Request) string {
+	if path, token, found := strings.Cut(r.URL.Path, consoleTokensPath); found && token != "" {
+		return shorten(path) + consoleTokensPath + "*"
+	}
+	return shorten(r.URL.Path)
 }

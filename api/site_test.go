@@ -46,6 +46,7 @@ type site struct {
 	server  *httptest.Server
 	hv      *fake.Hypervisor
 	servers string // the directory of the servers' files
+	screens *screens
 }
 
 // core is the backend, joined as the command does it.
@@ -55,6 +56,7 @@ type core struct {
 	*compute.Catalog
 	*compute.NetworkService
 	*compute.VolumeService
+	*compute.ConsoleService
 }
 
 var _ api.Backend = core{}
@@ -118,15 +120,18 @@ func (s *site) openCore(dir string, logger *slog.Logger) {
 	volumes := s.openVolumes(dir, holes, func(ctx context.Context, serverID, volumeID string) error {
 		return manager.ExtendAttached(ctx, serverID, volumeID)
 	})
+	s.screens = &screens{driver: driver}
+	consoles := compute.NewConsoleService(compute.ConsoleOptions{Store: s.store, Finder: s.screens, BaseURL: "https://host:6080"})
+	s.t.Cleanup(consoles.Close)
 	manager, err = compute.New(compute.Options{
-		Networks: networks, HostNetwork: host, Volumes: volumes, VolumeService: volumes, VolumeHost: volumeHost{holes},
+		Networks: networks, HostNetwork: host, Volumes: volumes, VolumeService: volumes, VolumeHost: volumeHost{holes}, Consoles: consoles,
 		Store: s.store, Driver: driver, Disks: disks, Blobs: library, NodeID: node, SettleTime: -1, Logger: logger,
 		Capacity: compute.Capacity{ReservedHostMemoryMiB: 512},
 	})
 	s.must(err)
 	s.must(manager.Start(s.t.Context()))
 	s.t.Cleanup(func() { s.must(manager.Close(context.Background())) })
-	s.core = core{manager, library, compute.NewCatalog(s.store, nil), networks, volumes}
+	s.core = core{manager, library, compute.NewCatalog(s.store, nil), networks, volumes, consoles}
 }
 
 func (s *site) openVolumes(dir string, backend compute.VolumeBackend, inUse func(ctx context.Context, serverID, volumeID string) error) *compute.VolumeService {

@@ -9,10 +9,7 @@ import (
 const retrySweep = time.Minute
 
 // Start sweeps tokens that have expired, now and as they do.
-func (s *ConsoleService) Start(context.Context) error {
-	s.sweep()
-	return nil
-}
+func (s *ConsoleService) Start() { s.sweep() }
 
 // Close ends all connections and stops sweeping. Tokens stay good for the next start.
 func (s *ConsoleService) Close() {

@@ -48,6 +48,8 @@ type agent struct {
 	volumes *attach.Host
 	fabric  *fabric.Fabric // nil without networks
 
+	consoles consoles
+
 	url        string // under which clients reach the API
 	metricsURL string // empty if there are no metrics
 
@@ -63,6 +65,7 @@ type backend struct {
 	*compute.Catalog
 	*compute.NetworkService
 	*compute.VolumeService
+	*compute.ConsoleService
 }
 
 var _ api.Backend = backend{}
@@ -71,13 +74,13 @@ var _ api.Backend = backend{}
 // wrong configuration comes before anything is done to a guest. What was opened before an error is
 // closed again.
 func startAgent(ctx context.Context, c *Config, log *slog.Logger, r *reporter) (_ *agent, err error) {
-	a := &agent{log: log, failed: make(chan error, 2)}
+	a := &agent{log: log, failed: make(chan error, 3)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
 		}
 	}()
-	certificate, err := loadCertificate(c)
+	certificate, err := loadPair("tls_cert and tls_key", c.TLSCert, c.TLSKey)
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}
@@ -90,6 +93,9 @@ func startAgent(ctx context.Context, c *Config, log *slog.Logger, r *reporter) (
 		return nil, err
 	}
 	a.url = c.publicURL(apiListener.Addr())
+	if err := a.listenConsoles(ctx, c); err != nil {
+		return nil, err
+	}
 	if err := a.openDriver(ctx, c); err != nil {
 		return nil, err
 	}
@@ -112,6 +118,7 @@ func startAgent(ctx context.Context, c *Config, log *slog.Logger, r *reporter) (
 		return nil, err
 	}
 	a.serveHTTP(apiListener, front, certificate)
+	a.serveConsoles(c)
 	if metricsListener != nil {
 		a.metricsURL = "http://" + metricsListener.Addr().String() + "/metrics"
 		source := guestSource{guests: a.driver.Guests, node: a.manager.Node}
@@ -223,6 +230,7 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 		return backend{}, err
 	}
 	a.volumes = volumeHost
+	consoleService := a.openConsoles(c)
 	var manager *compute.Manager
 	volumes, err := a.openVolumes(c, volumeHost, library, func(ctx context.Context, serverID, volumeID string) error {
 		return manager.ExtendAttached(ctx, serverID, volumeID)
@@ -232,7 +240,7 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 	}
 	manager, err = compute.New(compute.Options{
 		Store: a.store, Driver: a.driver, Disks: disks, Blobs: library, Networks: networks, HostNetwork: hostNetwork,
-		Volumes: volumes, VolumeService: volumes, VolumeHost: volumeHost,
+		Volumes: volumes, VolumeService: volumes, VolumeHost: volumeHost, Consoles: consoleService,
 		NodeID:          nodeID,
 		Version:         readBuild().Version,
 		Capacity:        limits,
@@ -249,7 +257,7 @@ func (a *agent) newCore(ctx context.Context, c *Config, blobs *image.Store, oper
 		Observe:         operations.observe,
 	})
 	metadata.manager = manager
-	return backend{manager, library, compute.NewCatalog(a.store, nil), networks, volumes}, err
+	return backend{manager, library, compute.NewCatalog(a.store, nil), networks, volumes, consoleService}, err
 }
 
 func capacity(c *Config) (compute.Capacity, error) {
@@ -310,18 +318,6 @@ func (a *agent) newFront(ctx context.Context, c *Config, core backend, id *ident
 	return api.New(api.Options{
 		Backend: core, Identity: id, Logger: a.log, Hostname: host.Hostname, PublicURL: c.PublicURL, Limits: limits,
 	})
-}
-
-// loadCertificate returns nil if none is configured.
-func loadCertificate(c *Config) (*tls.Certificate, error) {
-	if c.TLSCert == "" {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("tls_cert and tls_key: %w", err)
-	}
-	return &pair, nil
 }
 
 // serveHTTP serves a handler. There is no limit on a whole request: an image's upload may take hours
