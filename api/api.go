@@ -72,7 +72,7 @@ func (l Limits) withDefaults() Limits {
 // api is the front door's state; it has none that a restart would lose.
 type api struct {
 	Options
-	schemas schemas
+	schemas *schemas
 	log     *slog.Logger
 }
 

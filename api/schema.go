@@ -9,9 +9,11 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/google/uuid"
@@ -21,42 +23,45 @@ import (
 //go:embed schemas/*.json
 var schemaFiles embed.FS
 
-// schemas are the compiled schemas by file name without ".json", each in the forms that it has in
-// different microversions, oldest first.
-type schemas map[string][]schemaForm
+// schemas are the schemas by file name without ".json". They are compiled when they are first needed, each for the microversions in
+// which it is the same: an agent is asked in few of them, and all together are larger than all else that it remembers.
+type schemas struct {
+	mu       sync.Mutex
+	names    map[string]bool
+	forms    map[string][]schemaForm      // oldest first; of those that were needed
+	patterns map[string]jsonschema.Regexp // the same few are in many schemas
+}
 
 type schemaForm struct {
 	since  microversion
-	schema *jsonschema.Schema
+	schema *jsonschema.Schema // nil until it is needed
 }
 
-// loadSchemas compiles all files. One that does not compile is a defect of the program. The file
-// definitions.json holds what the others have in common.
-func loadSchemas() (schemas, error) {
+const sharedDefinitions = "definitions"
+
+// loadSchemas finds all schemas.
+func loadSchemas() (*schemas, error) {
 	files, err := schemaFiles.ReadDir("schemas")
 	if err != nil {
 		return nil, err
 	}
-	shared, err := readSchema("definitions.json")
-	if err != nil {
-		return nil, err
-	}
-	all := schemas{}
+	all := &schemas{names: map[string]bool{}, forms: map[string][]schemaForm{}, patterns: map[string]jsonschema.Regexp{}}
 	for _, file := range files {
-		if file.Name() == "definitions.json" {
-			continue
-		}
-		doc, err := readSchema(file.Name())
-		if err != nil {
-			return nil, err
-		}
-		doc["definitions"] = shared
-		name := strings.TrimSuffix(file.Name(), ".json")
-		if all[name], err = compileForms(name, doc); err != nil {
-			return nil, fmt.Errorf("schema %s: %w", name, err)
+		if name := strings.TrimSuffix(file.Name(), ".json"); name != sharedDefinitions {
+			all.names[name] = true
 		}
 	}
 	return all, nil
+}
+
+// readWhole reads a schema with the definitions that all have in common.
+func readWhole(name string) (map[string]any, error) {
+	doc, err := readSchema(name + ".json")
+	if err != nil {
+		return nil, err
+	}
+	doc["definitions"], err = readSchema(sharedDefinitions + ".json")
+	return doc, err
 }
 
 func readSchema(file string) (map[string]any, error) {
@@ -75,29 +80,43 @@ func readSchema(file string) (map[string]any, error) {
 	return object, nil
 }
 
-// compileForms compiles a schema once for each range of microversions in which it differs.
-func compileForms(name string, doc map[string]any) ([]schemaForm, error) {
+// formsOf are the ranges of microversions in which a schema differs, none of them compiled.
+func formsOf(doc map[string]any) []schemaForm {
 	changes := map[microversion]bool{0: true}
 	findChanges(doc, changes)
 	var forms []schemaForm
 	for _, v := range slices.Sorted(maps.Keys(changes)) {
-		c := jsonschema.NewCompiler()
-		c.DefaultDraft(jsonschema.Draft4)
-		c.AssertFormat()
-		for _, f := range formats {
-			c.RegisterFormat(f)
-		}
-		url := fmt.Sprintf("api:///%s/%d", name, v)
-		if err := c.AddResource(url, inVersion(doc, v)); err != nil {
-			return nil, err
-		}
-		schema, err := c.Compile(url)
-		if err != nil {
-			return nil, err
-		}
-		forms = append(forms, schemaForm{since: v, schema: schema})
+		forms = append(forms, schemaForm{since: v})
 	}
-	return forms, nil
+	return forms
+}
+
+func (s *schemas) compile(name string, doc map[string]any, v microversion) (*jsonschema.Schema, error) {
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft4)
+	c.AssertFormat()
+	c.UseRegexpEngine(s.pattern)
+	for _, f := range formats {
+		c.RegisterFormat(f)
+	}
+	url := fmt.Sprintf("api:///%s/%d", name, v)
+	if err := c.AddResource(url, inVersion(doc, v)); err != nil {
+		return nil, err
+	}
+	return c.Compile(url)
+}
+
+// pattern compiles a regular expression, unless another schema has the same.
+func (s *schemas) pattern(text string) (jsonschema.Regexp, error) {
+	if re := s.patterns[text]; re != nil {
+		return re, nil
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return nil, err
+	}
+	s.patterns[text] = re
+	return re, nil
 }
 
 // The schema files say with two keywords of their own in which microversions a property, or an
@@ -202,15 +221,39 @@ func addRequired(out, schema map[string]any, v microversion) {
 	}
 }
 
-// at returns the form of a schema in a microversion.
-func (s schemas) at(name string, v microversion) *jsonschema.Schema {
-	var found *jsonschema.Schema
-	for _, form := range s[name] {
-		if form.since <= v {
-			found = form.schema
+// at returns the form of a schema in a microversion. One that does not compile is a defect of the program.
+func (s *schemas) at(name string, v microversion) (*jsonschema.Schema, error) {
+	if !s.names[name] {
+		return nil, fmt.Errorf("no schema %q", name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	form := formAt(s.forms[name], v)
+	if form != nil && form.schema != nil {
+		return form.schema, nil
+	}
+	doc, err := readWhole(name)
+	if err != nil {
+		return nil, err
+	}
+	if form == nil {
+		s.forms[name] = formsOf(doc)
+		form = formAt(s.forms[name], v)
+	}
+	if form.schema, err = s.compile(name, doc, form.since); err != nil {
+		return nil, fmt.Errorf("schema %s: %w", name, err)
+	}
+	return form.schema, nil
+}
+
+// formAt is the newest form that is not later than v.
+func formAt(forms []schemaForm, v microversion) *schemaForm {
+	for i := range slices.Backward(forms) {
+		if forms[i].since <= v {
+			return &forms[i]
 		}
 	}
-	return found
+	return nil
 }
 
 // formats are the formats of Nova's parameter types that a pattern cannot say.
@@ -301,13 +344,12 @@ func notInKeypairName(r rune) bool {
 
 // check validates a parsed request against the named schema. The error says which field is wrong
 // in the words in which Nova says it (nova.api.validation.validators).
-func (s schemas) check(name string, v microversion, value any) error {
-	schema := s.at(name, v)
-	if schema == nil {
-		return fmt.Errorf("no schema %q", name)
+func (s *schemas) check(name string, v microversion, value any) error {
+	schema, err := s.at(name, v)
+	if err != nil {
+		return err
 	}
-	err := schema.Validate(value)
-	if err == nil {
+	if err = schema.Validate(value); err == nil {
 		return nil
 	}
 	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
@@ -318,13 +360,12 @@ func (s schemas) check(name string, v microversion, value any) error {
 }
 
 // checkRecord is check in the words of Neutron, which names the attribute and never repeats what is around it.
-func (s schemas) checkRecord(name string, value any) error {
-	schema := s.at(name, 0)
-	if schema == nil {
-		return fmt.Errorf("no schema %q", name)
+func (s *schemas) checkRecord(name string, value any) error {
+	schema, err := s.at(name, 0)
+	if err != nil {
+		return err
 	}
-	err := schema.Validate(value)
-	if err == nil {
+	if err = schema.Validate(value); err == nil {
 		return nil
 	}
 	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)

@@ -41,14 +41,36 @@ func TestSchemasAreUsed(t *testing.T) {
 	}
 	delete(used, "") // of actions without arguments
 	for name := range used {
-		if all.at(name, unbounded) == nil {
+		if !all.names[name] {
 			t.Errorf("no schema %s", name)
 		}
 	}
-	for name := range all {
+	for name := range all.names {
 		if !used[name] {
 			t.Errorf("schema %s is not used", name)
 		}
+	}
+}
+
+// An agent compiles a schema when it needs it, so whether all compile in each of their forms is asked here.
+func TestSchemasCompile(t *testing.T) {
+	all, err := loadSchemas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range all.names {
+		doc, err := readWhole(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, form := range formsOf(doc) {
+			if _, err := all.at(name, form.since); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if len(all.forms) != len(all.names) {
+		t.Errorf("%d of %d schemas compiled", len(all.forms), len(all.names))
 	}
 }
 
