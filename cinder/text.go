@@ -1,10 +1,11 @@
 package cinder
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"compute-agent/internal/pattern"
 )
 
 // The limits are those of Cinder's API; it has none for how many metadata there may be, Nova's is taken.
@@ -50,7 +51,7 @@ func checkName(name, description string) error {
 	return checkWords(name, description)
 }
 
-var metadataKey = regexp.MustCompile(`^[a-zA-Z0-9_:. -]{1,255}$`)
+var metadataKey = pattern.New(`^[a-zA-Z0-9_:. -]{1,255}$`)
 
 // checkMetadata says whether all are keys and values that Cinder takes.
 func checkMetadata(field string, all map[string]string) error {

@@ -1,10 +1,11 @@
 package cinder
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"compute-agent/internal/pattern"
 )
 
 // DefaultTypeName is that of the volume type that Cinder makes for those who ask for none.
@@ -60,7 +61,7 @@ func (t Type) Check(others []Type, backends []string) error {
 	return t.Encryption.Check()
 }
 
-var cipherName = regexp.MustCompile(`^[a-z0-9][a-z0-9:-]{0,254}$`)
+var cipherName = pattern.New(`^[a-z0-9][a-z0-9:-]{0,254}$`)
 
 // Check says whether an encryption is one that this service can make.
 func (e Encryption) Check() error {

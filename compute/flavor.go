@@ -14,12 +14,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"compute-agent/internal/pattern"
 )
 
 // Nova's rules for flavors (nova.api.openstack.compute.schemas.flavors and flavors_extraspecs).
 var (
 	flavorIDPattern  = regexp.MustCompile(`^[A-Za-z0-9._-]([A-Za-z0-9._ -]*[A-Za-z0-9._-])?$`)
-	extraSpecPattern = regexp.MustCompile(`^[A-Za-z0-9_:. -]{1,255}$`)
+	extraSpecPattern = pattern.New(`^[A-Za-z0-9_:. -]{1,255}$`)
 )
 
 const (

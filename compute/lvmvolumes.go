@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -17,6 +16,7 @@ import (
 	"compute-agent/cinder"
 	"compute-agent/image"
 	"compute-agent/internal/command"
+	"compute-agent/internal/pattern"
 )
 
 // Wipe is what happens to a volume's contents before its place is given away.
@@ -50,7 +50,7 @@ type LVMVolumes struct{ opt LVMOptions }
 
 const kindLVM = "lvm"
 
-var groupName = regexp.MustCompile(`^[a-zA-Z0-9_+.][a-zA-Z0-9_+.-]{0,126}$`)
+var groupName = pattern.New(`^[a-zA-Z0-9_+.][a-zA-Z0-9_+.-]{0,126}$`)
 
 // NewLVMVolumes opens the volumes of a volume group. It looks at nothing.
 func NewLVMVolumes(opt LVMOptions) (*LVMVolumes, error) {

@@ -3,10 +3,11 @@ package compute
 import (
 	"encoding/base64"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"compute-agent/internal/pattern"
 )
 
 // The limits are Nova's.
@@ -19,7 +20,7 @@ const (
 	maxPassword      = 255
 )
 
-var metadataKey = regexp.MustCompile(`^[a-zA-Z0-9-_:. ]{1,255}$`)
+var metadataKey = pattern.New(`^[a-zA-Z0-9-_:. ]{1,255}$`)
 
 func invalid(field, format string, args ...any) error {
 	return &Failure{Kind: ErrInvalid, Field: field, Reason: fmt.Sprintf(format, args...)}

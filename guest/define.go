@@ -3,10 +3,10 @@ package guest
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"compute-agent/hwprops"
+	"compute-agent/internal/pattern"
 	"compute-agent/virt"
 )
 
@@ -81,7 +81,7 @@ var defaultMachines = map[string]string{
 	"s390": "s390-ccw-virtio", "s390x": "s390-ccw-virtio",
 }
 
-var machineForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+var machineForm = pattern.New(`^[A-Za-z0-9._-]{1,64}$`)
 
 func machineType(arch, fromImage string, byOperator map[string]string) (string, error) {
 	machine := cmp.Or(fromImage, byOperator[arch], defaultMachines[arch])

@@ -1,7 +1,7 @@
 package hwprops
 
 import (
-	"regexp"
+	"compute-agent/internal/pattern"
 	"slices"
 )
 
@@ -19,8 +19,8 @@ type Setting struct {
 	FlavorMay Values // what the API lets a flavor say, where it differs from the values
 
 	By         Reader
-	specs      *regexp.Regexp // the names that Spec stands for, when it is more than one
-	properties *regexp.Regexp
+	specs      *pattern.Pattern // the names that Spec stands for, when it is more than one
+	properties *pattern.Pattern
 	both       precedence
 	differ     string // the exception when a flavor and an image must agree and do not
 }

@@ -2,9 +2,10 @@ package hwprops
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"compute-agent/internal/pattern"
 )
 
 // Hardware reads all that the flavor and the image say. The error is an *Error that names the setting at
@@ -274,7 +275,7 @@ func (r *reader) labels() []string {
 	return list
 }
 
-var traitPrefix = regexp.MustCompile(`^trait[a-zA-Z0-9_-]{0,64}:`)
+var traitPrefix = pattern.New(`^trait[a-zA-Z0-9_-]{0,64}:`)
 
 // readTraits reads the traits of the flavor, in numbered groups or not, and of the image.
 func readTraits(r *reader, h *Hardware) {

@@ -1,8 +1,9 @@
 package hwprops
 
 import (
-	"regexp"
 	"slices"
+
+	"compute-agent/internal/pattern"
 )
 
 const (
@@ -93,8 +94,8 @@ func topologies() []*Setting {
 func numaFamily(name string, v Values, meaning, refused string) *Setting {
 	s := numas(name, v, Setting{Meaning: meaning, Refused: refused + "; ImageNUMATopologyForbidden: flavor and image both say it"})
 	s.Spec, s.Property = s.Spec+".N", s.Property+".N"
-	s.specs = regexp.MustCompile(`^hw:` + name + `\.[0-9]+$`)
-	s.properties = regexp.MustCompile(`^hw_` + name + `\.[0-9]+$`)
+	s.specs = pattern.New(`^hw:` + name + `\.[0-9]+$`)
+	s.properties = pattern.New(`^hw_` + name + `\.[0-9]+$`)
 	return s
 }
 
@@ -197,11 +198,11 @@ var devices = []*Setting{
 var host = []*Setting{
 	ofFlavor("pci_passthrough:alias", matching(`[^:]+:[0-9]+(?:,\s*[^:]+:[0-9]+)*`, "alias:count, with commas between several"), Setting{Class: "PciInvalidAlias",
 		Meaning: "devices of the host, by the operator's names for them", Refused: "PciRequestAliasNotDefined: no such alias"}),
-	{Spec: "resources[GROUP]:VGPU", Values: atLeast(0), By: ByHardware, specs: regexp.MustCompile(`^resources[a-zA-Z0-9_-]{0,64}:VGPU$`),
+	{Spec: "resources[GROUP]:VGPU", Values: atLeast(0), By: ByHardware, specs: pattern.New(`^resources[a-zA-Z0-9_-]{0,64}:VGPU$`),
 		Class: "InvalidRequest", Meaning: "virtual GPUs: mediated devices of the host"},
 	ofFlavor("hw:pmem", matching(`[a-zA-Z0-9_]+(?:,[a-zA-Z0-9_]+)*`, "labels with commas between them"), Setting{By: ByNUMA, Meaning: "persistent memory of the host, by the operator's labels"}),
 	{Spec: "trait[GROUP]:TRAIT", Property: "trait:TRAIT", Values: requirement, By: ByHardware, both: ownRule,
-		specs: regexp.MustCompile(`^trait[a-zA-Z0-9_-]{0,64}:` + traitName + `$`), properties: regexp.MustCompile(`^trait:` + traitName + `$`),
+		specs: pattern.New(`^trait[a-zA-Z0-9_-]{0,64}:` + traitName + `$`), properties: pattern.New(`^trait:` + traitName + `$`),
 		Meaning: "what the host must, or may not, be able to do", Refused: "NoValidHost: the host is not so"},
 	ofFlavor("accel:device_profile", anyText, Setting{Class: "DeviceProfileError", Meaning: "a device of the accelerator service Cyborg", Refused: "DeviceProfileError: always, there is no such service here"}),
 }
@@ -238,9 +239,9 @@ func quotas() []*Setting {
 // ignored is all else that Nova knows: of other hypervisors, of the scheduler of many hosts, and of services
 // that this agent has no part in.
 func ignored() []*Setting {
-	family := func(name, pattern string, v Values, meaning string) *Setting {
+	family := func(name, expression string, v Values, meaning string) *Setting {
 		s := unused(name, "", v, meaning)
-		s.specs = regexp.MustCompile("^" + pattern + "$")
+		s.specs = pattern.New("^" + expression + "$")
 		return s
 	}
 	const vmware, scheduler = "of VMware", "read by the scheduler of a cloud of many hosts"

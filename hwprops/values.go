@@ -1,12 +1,13 @@
 package hwprops
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"compute-agent/internal/pattern"
 )
 
 // Values is what a setting may say.
@@ -19,7 +20,7 @@ type Values struct {
 	aliases map[string]string // other spellings of words
 	min     int64
 	max     int64 // 0 for no limit of its own; of a line in bytes
-	pattern *regexp.Regexp
+	pattern *pattern.Pattern
 }
 
 type kind int
@@ -35,7 +36,7 @@ const (
 var (
 	trueWords  = []string{"1", "t", "true", "on", "y", "yes"} // oslo.utils' words
 	falseWords = []string{"0", "f", "false", "off", "n", "no"}
-	digits     = regexp.MustCompile(`^-?[0-9]{1,18}$`)
+	digits     = pattern.New(`^-?[0-9]{1,18}$`)
 )
 
 func words(list ...string) Values { return Values{kind: kindWord, Words: list} }
@@ -64,8 +65,8 @@ func line(most int64) Values {
 	return Values{kind: kindLine, max: most, Says: "one line of printable text, of at most " + strconv.FormatInt(most, 10) + " bytes"}
 }
 
-func matching(pattern, says string) Values {
-	return Values{pattern: regexp.MustCompile("^(?:" + pattern + ")$"), Says: says}
+func matching(expression, says string) Values {
+	return Values{pattern: pattern.New("^(?:" + expression + ")$"), Says: says}
 }
 
 // Canonical returns the one form of a value that says what it says, and whether it is allowed: true and

@@ -2,10 +2,10 @@ package neutron
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
 
+	"compute-agent/internal/pattern"
 	"compute-agent/network"
 	"compute-agent/network/dhcp"
 )
@@ -19,7 +19,7 @@ func IsGuestPort(owner string) bool { return strings.HasPrefix(owner, "compute:"
 // IsServicePort says whether a device owner is the cloud itself, such as a router: such ports have no filter.
 func IsServicePort(owner string) bool { return strings.HasPrefix(owner, "network:") }
 
-var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var dnsLabel = pattern.New(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // IsDNSLabel says whether a name can be a host's in a DNS zone.
 func IsDNSLabel(name string) bool { return dnsLabel.MatchString(name) }

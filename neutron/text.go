@@ -3,12 +3,13 @@ package neutron
 import (
 	"net"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"compute-agent/internal/pattern"
 )
 
 // The limits are Neutron's.
@@ -102,7 +103,7 @@ func CanonicalMAC(field, mac string) (string, error) {
 	return parsed.String(), nil
 }
 
-var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.?$`)
+var domainName = pattern.New(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.?$`)
 
 func checkDomain(field, name string) error {
 	if name != "" && (len(name) > maxDomain || !domainName.MatchString(strings.ToLower(name))) {

@@ -9,15 +9,17 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"compute-agent/internal/pattern"
 )
 
 var (
 	uuidForm  = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-	nameForm  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
+	nameForm  = pattern.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
 	wordForm  = regexp.MustCompile(`^[A-Za-z0-9_.+-]+$`) // machine types, models, features
-	aliasForm = regexp.MustCompile(`^ua-[A-Za-z0-9_-]{1,124}$`)
+	aliasForm = pattern.New(`^ua-[A-Za-z0-9_-]{1,124}$`)
 	pciForm   = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$`)
-	hostForm  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
+	hostForm  = pattern.New(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
 )
 
 // Validate says whether the Spec contradicts itself. It looks at nothing outside it: whether the files

@@ -4,13 +4,15 @@ import (
 	"math/bits"
 	"regexp"
 	"strings"
+
+	"compute-agent/internal/pattern"
 )
 
 var (
-	serialForm = regexp.MustCompile(`^[A-Za-z0-9_.+-]{0,64}$`)
+	serialForm = pattern.New(`^[A-Za-z0-9_.+-]{0,64}$`)
 	wwnForm    = regexp.MustCompile(`^[0-9a-f]{16}$`)
 	targetForm = regexp.MustCompile(`^[a-z]{3,5}$`)
-	iqnForm    = regexp.MustCompile(`^(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}$`)
+	iqnForm    = pattern.New(`^(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}$`)
 )
 
 // targetPrefix is how the names of the drives on a bus begin.
@@ -266,7 +268,7 @@ func (d Disk) validateKey(on string) error {
 }
 
 // usageForm is what a Secret can be for.
-var usageForm = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,128}$`)
+var usageForm = pattern.New(`^[A-Za-z0-9_.:-]{1,128}$`)
 
 // Validate says whether the secret contradicts itself. Its value is in no error.
 func (s Secret) Validate() error {

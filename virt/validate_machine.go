@@ -1,10 +1,10 @@
 package virt
 
-import "regexp"
+import "compute-agent/internal/pattern"
 
 var (
-	vendorForm = regexp.MustCompile(`^[A-Za-z0-9 ._-]{1,12}$`)
-	smbiosForm = regexp.MustCompile(`^[ -~]{1,64}$`)
+	vendorForm = pattern.New(`^[A-Za-z0-9 ._-]{1,12}$`)
+	smbiosForm = pattern.New(`^[ -~]{1,64}$`)
 )
 
 func (s Spec) validateFirmware() error {

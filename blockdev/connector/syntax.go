@@ -8,13 +8,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"compute-agent/internal/pattern"
 )
 
 // The syntaxes of what a connection_info names. Each is no wider than what storage systems use, since the values reach programs, files of theirs, sysfs and
 // the kernel: nothing has a control character, a space or a separator of what it ends up in.
 
 // matching is the rule that a text matches an expression.
-func matching(expression *regexp.Regexp, fault string) rule {
+func matching(expression *pattern.Pattern, fault string) rule {
 	return func(s string) (string, string) {
 		if !expression.MatchString(s) {
 			return "", fault
@@ -34,14 +36,14 @@ func oneOf(words ...string) rule {
 }
 
 // iqn: RFC 3720, 3.2.6.3, and RFC 3980 for naa; with capitals and underscores, which arrays have though RFC 3722 folds them away.
-var iqn = matching(regexp.MustCompile(`^(iqn\.[0-9]{4}-[0-9]{2}\.[A-Za-z0-9][A-Za-z0-9._:-]{0,210}|eui\.[0-9A-Fa-f]{16}|naa\.([0-9A-Fa-f]{16}|[0-9A-Fa-f]{32}))$`),
+var iqn = matching(pattern.New(`^(iqn\.[0-9]{4}-[0-9]{2}\.[A-Za-z0-9][A-Za-z0-9._:-]{0,210}|eui\.[0-9A-Fa-f]{16}|naa\.([0-9A-Fa-f]{16}|[0-9A-Fa-f]{32}))$`),
 	"it is not an iSCSI name (iqn.YYYY-MM.domain:name, eui. or naa.)")
 
 // nqn: NVM Express Base Specification, 4.5, without what separates options of a connection.
-var nqn = matching(regexp.MustCompile(`^nqn\.[0-9]{4}-[0-9]{2}\.[A-Za-z0-9][A-Za-z0-9._:+@=-]{0,210}$`),
+var nqn = matching(pattern.New(`^nqn\.[0-9]{4}-[0-9]{2}\.[A-Za-z0-9][A-Za-z0-9._:+@=-]{0,210}$`),
 	"it is not an NVMe qualified name (nqn.YYYY-MM.domain:name, at most 223 bytes)")
 
-var hostLabel = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
+var hostLabel = pattern.New(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
 
 // host is a name (RFC 1123) or an IP address of one host; an IPv6 address may stand in brackets, and comes out without them.
 func host(s string) (string, string) {
@@ -131,7 +133,7 @@ func uuid(s string) (string, string) {
 
 var (
 	identity = regexp.MustCompile(`^(naa\.([0-9a-f]{16}|[0-9a-f]{32})|eui\.([0-9a-f]{16}|[0-9a-f]{24}|[0-9a-f]{32}))$`)
-	t10      = regexp.MustCompile(`^t10\.[!-~][ -~]{0,199}$`)
+	t10      = pattern.New(`^t10\.[!-~][ -~]{0,199}$`)
 )
 
 // wwid is a disk's identity, and comes out as the kernel has it: naa.6..., eui... It may be written as that, as udev and multipath do (a 3 before NAA, a 2 before
@@ -265,7 +267,7 @@ func mountOptions(s string) (string, string) {
 	return strings.Join(out, ","), ""
 }
 
-var cephName = matching(regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,95}$`), "it is not a name of Ceph's: letters, digits and . _ + -")
+var cephName = matching(pattern.New(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,95}$`), "it is not a name of Ceph's: letters, digits and . _ + -")
 
 // poolImage is pool/image.
 func poolImage(s string) (string, string) {

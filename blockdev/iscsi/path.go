@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"compute-agent/blockdev/connector"
+	"compute-agent/internal/pattern"
 )
 
 // path is one way to a target: what open-iscsi keeps one record for, and the kernel one session.
@@ -34,7 +35,7 @@ var (
 	targetName = regexp.MustCompile(`^(iqn|eui|naa)\.[A-Za-z0-9][A-Za-z0-9._:@+=-]*$`)
 	hostName   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 	// An interface's name is a file below ifaces.
-	ifaceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$`)
+	ifaceName = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$`)
 )
 
 func newPath(t connector.ISCSITarget, iface string) (path, error) {

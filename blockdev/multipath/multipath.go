@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"compute-agent/blockdev/scsi"
 	"compute-agent/blockdev/uevent"
 	"compute-agent/internal/command"
+	"compute-agent/internal/pattern"
 )
 
 // Daemon is a host's multipathd. All methods may be called concurrently.
@@ -148,7 +148,7 @@ func (d Daemon) Check(ctx context.Context) error {
 }
 
 // wwidForm is of the WWIDs that can be told to multipathd, whose commands are words, and be kept in its file of WWIDs.
-var wwidForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:+=@-]{0,255}$`)
+var wwidForm = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._:+=@-]{0,255}$`)
 
 // Make returns the map of the paths to the disk with that WWID (scsi.System.WWID), and makes it if it is not there. It tells multipathd that the disk
 // is wanted, which it would otherwise leave alone while there is only one path (find_multipaths yes) or it is not known (strict). All paths that

@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/google/uuid"
 
 	"compute-agent/blockdev/connector"
+	"compute-agent/internal/pattern"
 )
 
 // HostID is what a host calls itself to subsystems: its qualified name and its identifier. The two belong together: the kernel refuses one name with
@@ -24,7 +24,7 @@ type HostID struct {
 const uuidNQN = "nqn.2014-08.org.nvmexpress:uuid:"
 
 // nqnForm is the form of qualified names (NVM Express Base Specification, 4.5), without what would end an option of a connection.
-var nqnForm = regexp.MustCompile(`^nqn\.[0-9]{4}-[0-9]{2}\.[!-+.-~-]{1,211}$`)
+var nqnForm = pattern.New(`^nqn\.[0-9]{4}-[0-9]{2}\.[!-+.-~-]{1,211}$`)
 
 // ThisHost reads /etc/nvme/hostnqn and /etc/nvme/hostid, and makes what is missing of them, for good, as nvme-cli's package does when it is
 // installed (nvme gen-hostnqn) and os-brick when it is not: of the machine's UUID where its firmware has one, else of a random one. Files that are

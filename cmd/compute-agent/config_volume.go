@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"compute-agent/blockdev/connector"
 	"compute-agent/compute"
+	"compute-agent/internal/pattern"
 )
 
 // volumeOptions is what an operator can choose about volumes.
@@ -100,7 +100,7 @@ func (v *volumeOptions) keys() []key {
 	}
 }
 
-var vgName = regexp.MustCompile(`^[a-zA-Z0-9+_.][a-zA-Z0-9+_.-]{0,126}$`)
+var vgName = pattern.New(`^[a-zA-Z0-9+_.][a-zA-Z0-9+_.-]{0,126}$`)
 
 func volumeGroup(s string) error {
 	if !vgName.MatchString(s) || s == "." || s == ".." {

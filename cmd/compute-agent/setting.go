@@ -6,11 +6,12 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"compute-agent/internal/pattern"
 )
 
 // setting is the place of one configuration value: it reads the value from text, under a rule, and
@@ -221,7 +222,7 @@ func plainWord(s string) error {
 	return nil
 }
 
-var guestNameTemplate = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,40}%(0[1-9])?[dx][A-Za-z0-9_.-]{0,10}$`)
+var guestNameTemplate = pattern.New(`^[A-Za-z0-9_.-]{0,40}%(0[1-9])?[dx][A-Za-z0-9_.-]{0,10}$`)
 
 // guestNames accepts formats of one integer that make names a hypervisor accepts.
 func guestNames(s string) error {
