@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"compute-agent/blockdev/connector"
+	"compute-agent/blockdev/uevent"
 	"compute-agent/internal/command"
 )
 
@@ -263,6 +264,8 @@ func (c *Connector) awaitLive(ctx context.Context, s subsystem, failures []error
 		return err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
+	watch.Only(uevent.Subsystem("nvme"))
+	watch.Glance(unasked) // kernels before 5.18 tell nobody that a controller is live
 	var states []string
 	err = watch.Until(ctx, func() (bool, error) {
 		controllers, err := c.of(s)
@@ -289,7 +292,7 @@ func (c *Connector) release(ctx context.Context, s subsystem) error {
 	if wanted, err := notes.any(used); wanted || err != nil {
 		return err
 	}
-	controllers, err := c.of(s)
+	controllers, err := c.spaces(s)
 	if err != nil {
 		return err
 	}
@@ -342,7 +345,7 @@ func (c *Connector) remove(ctx context.Context, k Controller) error {
 	go func() {
 		defer dir.Close() //nolint:errcheck // only read
 		pinned := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
-		now, err := readController(pinned)
+		now, err := readConnection(pinned)
 		switch {
 		case gone(err) || err == nil && (now.NQN != k.NQN || now.HostNQN != k.HostNQN || now.asPortal() != k.asPortal()):
 			err = nil

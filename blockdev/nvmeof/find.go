@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"compute-agent/blockdev/connector"
 	"compute-agent/blockdev/scsi"
@@ -22,6 +23,7 @@ func (c *Connector) await(ctx context.Context, s subsystem, info connector.Info,
 		return connector.Device{}, err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
+	watch.Glance(unasked)
 	look := &look{c: c, s: s, info: info, watch: watch}
 	if err := watch.Until(ctx, func() (bool, error) { return look.again(ctx) }); err != nil {
 		if ctx.Err() != nil {
@@ -38,7 +40,7 @@ type look struct {
 	s           subsystem
 	info        connector.Info
 	watch       *uevent.Watch
-	only        string // what events have in them that are waited for
+	only        []string // what events have in them that are waited for
 	scanned     bool
 	controllers []Controller
 	found       Namespace
@@ -49,26 +51,60 @@ type look struct {
 // find it asks the kernel to ask.
 func (l *look) again(ctx context.Context) (bool, error) {
 	for {
-		only := "nvme"
-		done, err := l.once(ctx)
-		if l.missing == notYet {
-			only = l.found.Disk
+		if l.missing == notYet && !l.up() {
+			return false, nil // which costs two files, and not all of the subsystem's
 		}
-		if done || err != nil || only == l.only {
+		done, err := l.once(ctx)
+		if done || err != nil || !l.narrow() {
 			return done, err
 		}
 		// An event that came before the watch was told of it has to be looked for.
-		l.only = only
-		l.watch.Only(only)
 	}
 }
 
 // notYet is what a disk lacks that has nothing to wait for but itself.
 const notYet = "the disk has not come up"
 
+// up says whether the disk that was found has come up, or has gone.
+func (l *look) up() bool {
+	_, err := l.c.System.Bytes(l.found.Disk)
+	return err != nil || l.c.System.Settled(l.found.Disk)
+}
+
+// unasked is how often is looked when no event comes: a path's ANA state changes without one, and what udev says of a disk is the operator's to change.
+const unasked = 2 * time.Second
+
+// narrow has the watch wake this look for what is missing and nothing else, and says whether that is new.
+func (l *look) narrow() bool {
+	only := []string{uevent.Device(l.found.Disk)}
+	if l.missing != notYet {
+		only = l.signs()
+	}
+	if slices.Equal(only, l.only) {
+		return false
+	}
+	l.only = only
+	l.watch.Only(only...)
+	return true
+}
+
+// signs are what events have in them that tell of a namespace: udev's have the name that it has for ever (ID_WWN), the kernel's only the disk's number, which
+// nobody can know before. Controllers, which come and go, are few.
+func (l *look) signs() []string {
+	controllers := uevent.Subsystem("nvme")
+	switch n := l.info.NVMe; {
+	case !l.c.System.HasUdev():
+	case n.UUID != "": // a namespace without a UUID shows its NGUID as one, and has it in its name without dashes
+		return []string{controllers, strings.ToLower(n.UUID), strings.ReplaceAll(strings.ToLower(n.UUID), "-", "")}
+	case n.NGUID != "":
+		return []string{controllers, strings.ReplaceAll(strings.ToLower(n.NGUID), "-", "")}
+	}
+	return []string{"nvme"}
+}
+
 func (l *look) once(ctx context.Context) (bool, error) {
 	var err error
-	if l.controllers, err = l.c.of(l.s); err != nil {
+	if l.controllers, err = l.c.spaces(l.s); err != nil {
 		return false, err
 	}
 	found := disks(l.controllers, func(n Namespace) bool { return n.matches(*l.info.NVMe) })

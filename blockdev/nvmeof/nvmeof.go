@@ -15,6 +15,7 @@ import (
 
 	"compute-agent/blockdev/connector"
 	"compute-agent/blockdev/scsi"
+	"compute-agent/blockdev/uevent"
 	"compute-agent/internal/command"
 	"compute-agent/internal/keylock"
 )
@@ -122,7 +123,7 @@ func (c *Connector) Disconnect(ctx context.Context, info connector.Info, dev con
 	if err != nil {
 		return err
 	}
-	controllers, err := c.of(s)
+	controllers, err := c.spaces(s)
 	if err != nil {
 		return err
 	}
@@ -174,7 +175,7 @@ func (c *Connector) Extend(ctx context.Context, info connector.Info, dev connect
 		return connector.Device{}, err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
-	controllers, err := c.of(s)
+	controllers, err := c.spaces(s)
 	if err != nil {
 		return connector.Device{}, err
 	}
@@ -185,6 +186,7 @@ func (c *Connector) Extend(ctx context.Context, info connector.Info, dev connect
 		return connector.Device{}, noDevice(s.NQN, "the namespace that is to be extended is not there")
 	}
 	n := found[at]
+	watch.Only(uevent.Device(n.Disk))
 	want, err := c.sizeOf(ctx, controllers, n)
 	if err != nil {
 		return connector.Device{}, err
@@ -222,15 +224,23 @@ func (c *Connector) subsystem(info connector.Info) (subsystem, error) {
 	return subsystem{NQN: n.NQN, Host: host.as(n.HostNQN)}, nil
 }
 
-// of returns the controllers of a subsystem that are not on their way out.
+// of returns the controllers of a subsystem that are not on their way out, without what they show.
 func (c *Connector) of(s subsystem) ([]Controller, error) {
-	all, err := c.Controllers()
-	if err != nil {
-		return nil, err
-	}
+	all, err := c.read(s.NQN, readConnection)
+	return s.own(all), err
+}
+
+// spaces is of with what they show.
+func (c *Connector) spaces(s subsystem) ([]Controller, error) {
+	all, err := c.scans.do(s.NQN, func() ([]Controller, error) { return c.read(s.NQN, readController) })
+	return s.own(all), err
+}
+
+// own are those of a subsystem, as this host under that name sees it.
+func (s subsystem) own(all []Controller) []Controller {
 	return slices.DeleteFunc(slices.Clone(all), func(k Controller) bool {
 		return k.NQN != s.NQN || k.HostNQN != "" && k.HostNQN != s.Host.NQN || k.ending()
-	}), nil
+	})
 }
 
 // sought says which namespace is meant: the one that dev has proved to be, or, when that is not known, the one that the info names.

@@ -1,25 +1,20 @@
 package nvmeof
 
-import (
-	"sync"
-	"time"
-)
+import "sync"
 
-// scans lets those who ask at the same time share one look at sysfs: an event wakes all who wait, and 50 volumes on their way would read all of each other's
-// controllers at every one. After a look there is a rest that is longer than it was: while 50 disks come up there are always events, and udev, who makes
-// them, needs the processor more.
+// scans lets those who ask at the same time for the same subsystem share one look at sysfs: 50 volumes on their way in one subsystem would else each read all
+// of the others' namespaces.
 type scans struct {
-	turn sync.Mutex // held while one looks
-	rest time.Time  // until when
-	mu   sync.Mutex
-	next *scan // that has not begun
+	mu    sync.Mutex
+	turns map[string]*turn // by the subsystem's name
 }
 
-// A look takes less than a millisecond for a few volumes.
-const (
-	restful     = 3
-	longestRest = 100 * time.Millisecond
-)
+// turn is that of those who ask for one subsystem.
+type turn struct {
+	one  sync.Mutex // held while one looks
+	next *scan      // that has not begun
+	all  int        // who ask
+}
 
 type scan struct {
 	users       int // who wait for it
@@ -29,28 +24,46 @@ type scan struct {
 }
 
 // do returns what a look finds that began after do was called. The controllers are shared: nobody writes to them.
-func (s *scans) do(look func() ([]Controller, error)) ([]Controller, error) {
-	s.mu.Lock()
-	mine := s.next
-	first := mine == nil
+func (s *scans) do(nqn string, look func() ([]Controller, error)) ([]Controller, error) {
+	t, mine, first := s.join(nqn)
+	defer s.leave(nqn, t)
 	if first {
-		mine = &scan{done: make(chan struct{})}
-		s.next = mine
-	}
-	mine.users++
-	s.mu.Unlock()
-	if first {
-		s.turn.Lock()
-		time.Sleep(time.Until(s.rest))
+		t.one.Lock()
 		s.mu.Lock()
-		s.next = nil
+		t.next = nil
 		s.mu.Unlock()
-		began := time.Now()
 		mine.controllers, mine.err = look()
-		s.rest = time.Now().Add(min(restful*time.Since(began), longestRest))
-		s.turn.Unlock()
+		t.one.Unlock()
 		close(mine.done)
 	}
 	<-mine.done
 	return mine.controllers, mine.err
+}
+
+// join returns the look that is next, and whether the caller is the one to do it.
+func (s *scans) join(nqn string) (t *turn, mine *scan, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.turns == nil {
+		s.turns = map[string]*turn{}
+	}
+	if t = s.turns[nqn]; t == nil {
+		t = &turn{}
+		s.turns[nqn] = t
+	}
+	t.all++
+	if mine, first = t.next, t.next == nil; first {
+		mine = &scan{done: make(chan struct{})}
+		t.next = mine
+	}
+	mine.users++
+	return t, mine, first
+}
+
+func (s *scans) leave(nqn string, t *turn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.all--; t.all == 0 {
+		delete(s.turns, nqn)
+	}
 }

@@ -21,7 +21,7 @@ func TestScansAreShared(t *testing.T) {
 	}
 	var all sync.WaitGroup
 	ask := func(want int) {
-		if got, err := s.do(look); err != nil || len(got) < want {
+		if got, err := s.do("nqn", look); err != nil || len(got) < want {
 			t.Errorf("look %d, %v: it began before it was asked for", len(got), err)
 		}
 	}
@@ -32,8 +32,8 @@ func TestScansAreShared(t *testing.T) {
 	}
 	for joined := 0; joined < others; runtime.Gosched() {
 		s.mu.Lock()
-		if s.next != nil {
-			joined = s.next.users
+		if next := s.turns["nqn"].next; next != nil {
+			joined = next.users
 		}
 		s.mu.Unlock()
 	}
@@ -41,5 +41,8 @@ func TestScansAreShared(t *testing.T) {
 	all.Wait()
 	if looks != 2 {
 		t.Errorf("%d looks", looks)
+	}
+	if len(s.turns) != 0 {
+		t.Errorf("%d subsystems are kept", len(s.turns))
 	}
 }

@@ -80,11 +80,11 @@ var pathName = regexp.MustCompile(`^(nvme\d+)(?:c\d+)?(n\d+)$`)
 
 var controllerName = regexp.MustCompile(`^nvme\d+$`)
 
-// Controllers returns those over fabrics, in the order of their names. One that goes while it is read is left out. What is returned is shared, and not to
-// be written to.
-func (c *Connector) Controllers() ([]Controller, error) { return c.scans.do(c.readControllers) }
+// Controllers returns those over fabrics with what they show, in the order of their names. One that goes while it is read is left out.
+func (c *Connector) Controllers() ([]Controller, error) { return c.read("", readController) }
 
-func (c *Connector) readControllers() ([]Controller, error) {
+// read returns the controllers of a subsystem, or all with an empty name.
+func (c *Connector) read(nqn string, one func(dir string) (Controller, error)) ([]Controller, error) {
 	dir := c.sys("class/nvme")
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -98,7 +98,12 @@ func (c *Connector) readControllers() ([]Controller, error) {
 		if !controllerName.MatchString(e.Name()) {
 			continue
 		}
-		found, err := readController(filepath.Join(dir, e.Name()))
+		if nqn != "" { // a host may have many
+			if of, err := readText(dir, e.Name(), "subsysnqn"); err == nil && of != nqn {
+				continue
+			}
+		}
+		found, err := one(filepath.Join(dir, e.Name()))
 		if err != nil {
 			if _, err := os.Lstat(filepath.Join(dir, e.Name(), "transport")); errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -112,7 +117,26 @@ func (c *Connector) readControllers() ([]Controller, error) {
 	return out, nil
 }
 
+// readController reads a controller with what it shows.
 func readController(dir string) (Controller, error) {
+	c, err := readConnection(dir)
+	if err != nil {
+		return c, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return c, err
+	}
+	for _, e := range entries {
+		if n, ok := readNamespace(filepath.Join(dir, e.Name())); ok {
+			c.Spaces = append(c.Spaces, n)
+		}
+	}
+	return c, nil
+}
+
+// readConnection reads a controller, without what it shows: that may be hundreds of namespaces.
+func readConnection(dir string) (Controller, error) {
 	c := Controller{Name: filepath.Base(dir)}
 	for _, f := range []struct {
 		file  string
@@ -133,15 +157,6 @@ func readController(dir string) (Controller, error) {
 			c.Service = value
 		case "host_traddr":
 			c.HostAddr = value
-		}
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return c, err
-	}
-	for _, e := range entries {
-		if n, ok := readNamespace(filepath.Join(dir, e.Name())); ok {
-			c.Spaces = append(c.Spaces, n)
 		}
 	}
 	return c, nil

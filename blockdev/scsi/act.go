@@ -56,7 +56,7 @@ func (s System) Delete(ctx context.Context, a Address) error {
 		return err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
-	watch.Only("/" + a.String())
+	watch.Only(uevent.Device(a.String()), uevent.Below(a.String()))
 	d, _, _ := s.Find(a)
 	err = bounded(ctx, fmt.Sprintf("removal of SCSI device %v", a), func() error {
 		return s.Kernel.Write(s.device(a)+"/delete", "1")
@@ -66,7 +66,7 @@ func (s System) Delete(ctx context.Context, a Address) error {
 	}
 	// The next disk gets the same number, and must not be taken for this one by what udev has of it.
 	err = watch.Until(ctx, func() (bool, error) {
-		return !exists(s.device(a)) && (d.Number == "" || !s.hasUdev() || !s.udev(d.Number).there), nil
+		return !exists(s.device(a)) && (d.Number == "" || !s.HasUdev() || !s.udev(d.Number).there), nil
 	})
 	if err != nil {
 		return fmt.Errorf("SCSI device %v does not go: %w", a, err)
@@ -148,7 +148,7 @@ func (s System) Attach(ctx context.Context, a Address) (Device, error) {
 		return Device{}, err
 	}
 	defer watch.Close() //nolint:errcheck // nothing is lost
-	watch.Only("/" + a.String() + "/")
+	watch.Only(uevent.Below(a.String()))
 	old, found, err := s.Find(a)
 	if err != nil {
 		return Device{}, err

@@ -35,7 +35,7 @@ func (s System) udev(number string) record {
 // Settled says whether udev has done with a block device: its links are there, and udev's programs do not hold it any more. Without udev there is
 // nothing to wait for.
 func (s System) Settled(name string) bool {
-	if !s.hasUdev() {
+	if !s.HasUdev() {
 		return true
 	}
 	number, err := s.number(name)
@@ -46,7 +46,8 @@ func (s System) Settled(name string) bool {
 	return r.there && s.current(r, name)
 }
 
-func (s System) hasUdev() bool { return exists(filepath.Join(s.RunUdev, "control")) }
+// HasUdev says whether udev runs on the host.
+func (s System) HasUdev() bool { return exists(filepath.Join(s.RunUdev, "control")) }
 
 const seqLink = "disk/by-diskseq/"
 

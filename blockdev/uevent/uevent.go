@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,17 +25,33 @@ const (
 // time.
 type Watch struct {
 	events chan struct{}
-	only   []byte // what an event must have in it; empty for all
+	only   [][]byte      // one of which an event must have in it; empty for all
+	glance time.Duration // see Glance
 	close  func() error
 }
 
-// Only leaves out events that have not that text in them, such as the address in the path of a device. It is to be said before what is waited for is
-// begun. Where 50 disks come at once, all who wait would otherwise look again at each event of all.
-func (w *Watch) Only(text string) {
+// Only leaves out events that have none of the texts in them, such as Device. It is to be said before what is waited for is begun. Where 50 disks come at
+// once, all who wait would otherwise look again at each event of all.
+func (w *Watch) Only(texts ...string) {
 	hub.Lock()
 	defer hub.Unlock()
-	w.only = []byte(text)
+	w.only = nil
+	for _, text := range texts {
+		w.only = append(w.only, []byte(text))
+	}
 }
+
+// Device is what the events of a device have in them, the kernel's and udev's: the end of its path in sysfs. A message is strings that end with a zero byte.
+func Device(name string) string { return "/" + name + "\x00" }
+
+// Below is what the events of all that is below a device have in them.
+func Below(name string) string { return "/" + name + "/" }
+
+// Subsystem is what the events of devices of a subsystem have in them.
+func Subsystem(name string) string { return "SUBSYSTEM=" + name + "\x00" }
+
+// Glance has Until ask again also when there was no event for so long: for what the kernel changes and tells nobody.
+func (w *Watch) Glance(every time.Duration) { w.glance = every }
 
 // hub is the one socket of this process, open while there are watches: each event is read once, however many wait.
 var hub struct {
@@ -109,13 +127,17 @@ func wake(socket *os.File, message []byte, all bool) {
 		return
 	}
 	for w := range hub.watches {
-		if all || bytes.Contains(message, w.only) {
+		if all || w.concerns(message) {
 			select {
 			case w.events <- struct{}{}:
 			default:
 			}
 		}
 	}
+}
+
+func (w *Watch) concerns(message []byte) bool {
+	return len(w.only) == 0 || slices.ContainsFunc(w.only, func(text []byte) bool { return bytes.Contains(message, text) })
 }
 
 // Fed is a Watch whose events are calls of the returned function, for tests of what waits.
@@ -132,6 +154,12 @@ func Fed() (w *Watch, event func()) {
 
 // Until returns when check says so: it is asked at once and after every event. The error is check's, or the cause of ctx's end.
 func (w *Watch) Until(ctx context.Context, check func() (bool, error)) error {
+	var glance <-chan time.Time
+	if w.glance > 0 {
+		ticker := time.NewTicker(w.glance)
+		defer ticker.Stop()
+		glance = ticker.C
+	}
 	for {
 		if done, err := check(); done || err != nil {
 			return err
@@ -139,6 +167,7 @@ func (w *Watch) Until(ctx context.Context, check func() (bool, error)) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-glance:
 		case _, open := <-w.events:
 			if !open {
 				return fmt.Errorf("uevents: %w", os.ErrClosed)
