@@ -1,8 +1,9 @@
-// Package lun makes one device of the disks that a volume's paths are, and takes them away again: whatever the fabric, who has found the addresses of a
-// logical unit goes on here. It decides which disk a guest may get, and which may be removed.
+// Package lun makes one device of the disks that a volume's paths are, and takes them away again: whatever the fabric, who has found a logical unit goes on
+// here. It decides which disk a guest may get, and which may be removed.
 package lun
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,24 @@ type Host struct {
 	Log     *slog.Logger
 }
 
+// Path is a disk that a volume is there as.
+type Path struct {
+	scsi.Device
+	At string // where it is, for people, such as a portal; empty for the disk's own name
+}
+
+func (p Path) where() string { return cmp.Or(p.At, p.Name) }
+
+// Wanted is a volume that paths are to be.
+type Wanted struct {
+	Info connector.Info
+	// Known is the identity that the disk must have; empty for the one that Info names, if it names one.
+	Known connector.Identity
+	// Whose says where another disk is that has the same identity, and whether that is a way to the volume: if not, the volume is refused. Nil where
+	// nobody can tell: then it is refused when somebody holds the other.
+	Whose func(scsi.Device) (where string, ours bool)
+}
+
 // Attach scans for a logical unit at its addresses, all at once, and returns its device: the disk known, or, with known empty, the one that Info
 // names, if it names one. What it found and does not return it takes away again, unless it was there before. Paths that fail are left out as
 // long as one works; the error is that of the first of them, and NoDevice before Unreachable.
@@ -42,19 +61,21 @@ func (h Host) Attach(ctx context.Context, info connector.Info, known connector.I
 		_, found, err := h.SCSI.Find(a)
 		return found || err != nil
 	})
-	disks, err := h.scan(ctx, addresses)
+	paths, err := h.scan(ctx, addresses)
 	var device connector.Device
 	if err == nil {
-		device, err = h.assemble(ctx, info, known, disks)
+		device, err = h.Assemble(ctx, Wanted{Info: info, Known: known}, paths)
 	}
 	if err != nil {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
 		defer cancel()
-		for _, d := range disks {
-			if slices.Contains(fresh, d.Address) {
-				err = errors.Join(err, h.takeBack(clean, d))
+		var vain []scsi.Device
+		for _, p := range paths {
+			if slices.Contains(fresh, p.Address) {
+				vain = append(vain, p.Device)
 			}
 		}
+		err = errors.Join(err, h.TakeAway(clean, vain, h.SCSI.Remove))
 	}
 	return device, err
 }
@@ -62,33 +83,21 @@ func (h Host) Attach(ctx context.Context, info connector.Info, known connector.I
 // cleanUp bounds what has to be done after a failure.
 const cleanUp = 2 * time.Minute
 
-// takeBack removes a disk that was found in vain. multipathd may have made a map of it meanwhile, or taken it into another's.
-func (h Host) takeBack(ctx context.Context, d scsi.Device) error {
-	m, mapped, err := h.Maps.Of(d.Name)
-	if err == nil && mapped {
-		err = h.Maps.Release(ctx, m, d.Name)
-	}
-	if err != nil {
-		return err
-	}
-	return h.SCSI.Remove(ctx, d)
-}
-
 func (h Host) enforced(info connector.Info) bool { return h.Enforce || info.EnforceMultipath }
 
 // scan attaches the disks at the addresses.
-func (h Host) scan(ctx context.Context, addresses []scsi.Address) ([]scsi.Device, error) {
+func (h Host) scan(ctx context.Context, addresses []scsi.Address) ([]Path, error) {
 	disks := make([]scsi.Device, len(addresses))
 	failed := make([]error, len(addresses))
 	var wg sync.WaitGroup
 	for i, a := range addresses {
-		wg.Go(func() { disks[i], failed[i] = h.one(ctx, a) })
+		wg.Go(func() { disks[i], failed[i] = h.Scan(ctx, a) })
 	}
 	wg.Wait()
-	var there []scsi.Device
+	var there []Path
 	for i, d := range disks {
 		if failed[i] == nil {
-			there = append(there, d)
+			there = append(there, Path{Device: d})
 		}
 	}
 	if len(there) > 0 {
@@ -120,8 +129,8 @@ func worst(errs []error) error {
 	return &connector.Error{Reason: connector.Unreachable, Rule: "no path leads to the volume"}
 }
 
-// one attaches a disk. A path that an earlier volume's map still holds is taken out of that map.
-func (h Host) one(ctx context.Context, a scsi.Address) (scsi.Device, error) {
+// Scan returns the disk that is at an address now, as scsi.System.Attach does. A path that an earlier volume's map still holds is taken out of that map.
+func (h Host) Scan(ctx context.Context, a scsi.Address) (scsi.Device, error) {
 	d, err := h.SCSI.Attach(ctx, a)
 	if reason(err) == connector.InUse {
 		if stale, found, _ := h.SCSI.Find(a); found && stale.Name != "" {
@@ -140,63 +149,98 @@ func (h Host) one(ctx context.Context, a scsi.Address) (scsi.Device, error) {
 	return h.SCSI.Attach(ctx, a)
 }
 
-// assemble checks that the disks are one disk, and the right one, and makes the device of them.
-func (h Host) assemble(ctx context.Context, info connector.Info, known connector.Identity, disks []scsi.Device) (connector.Device, error) {
-	first := disks[0]
-	for _, d := range disks {
-		if err := right(info, known, d); err != nil {
-			return connector.Device{}, err
-		}
-		switch {
-		case d.Identity != first.Identity || len(disks) > 1 && d.Identity == "":
-			return connector.Device{}, &connector.Error{Reason: connector.IdentityMismatch, Field: d.Name, Value: string(d.Identity),
-				Rule: fmt.Sprintf("the paths lead to different disks: %s is %q", first.Name, first.Identity)}
-		case d.Bytes == 0 || d.Bytes != first.Bytes:
-			return connector.Device{}, &connector.Error{Reason: connector.BadSize, Field: d.Name, Value: fmt.Sprint(d.Bytes),
-				Rule: fmt.Sprintf("a disk must not be empty and its paths must have one size; %s has %d bytes", first.Name, first.Bytes)}
-		}
-	}
-	if err := h.checkTwins(disks); err != nil {
+// Assemble makes one device of the paths, of which there is at least one, when all are the volume. It takes nothing away when it fails.
+func (h Host) Assemble(ctx context.Context, w Wanted, paths []Path) (connector.Device, error) {
+	if err := check(w, paths); err != nil {
 		return connector.Device{}, err
 	}
-	return h.device(ctx, info, disks)
+	if err := h.checkTwins(w, paths); err != nil {
+		return connector.Device{}, err
+	}
+	return h.device(ctx, w.Info, paths)
 }
 
-// right checks a disk against what is known of it, or what the storage system says.
-func right(info connector.Info, known connector.Identity, d scsi.Device) error {
-	if err := connector.CheckIdentity(d.Name, d.Identity, known); err != nil {
-		return err
-	}
-	if known == "" && info.WWID != "" && !scsi.SameWWID(d.Identity, info.WWID) {
-		return &connector.Error{Reason: connector.IdentityMismatch, Field: d.Name, Value: string(d.Identity),
-			Rule: fmt.Sprintf("the storage system says that the volume is %s", info.WWID)}
+// check refuses paths that are not the volume, or not all the same.
+func check(w Wanted, paths []Path) error {
+	first := paths[0]
+	for _, p := range paths {
+		if p.Identity != first.Identity || len(paths) > 1 && p.Identity == "" {
+			return &connector.Error{Reason: connector.IdentityMismatch, Field: p.where(), Value: named(p.Identity),
+				Rule: fmt.Sprintf("the paths lead to different disks: at %s it is %s", first.where(), named(first.Identity))}
+		}
+		if err := right(w, p.Device); err != nil {
+			return err
+		}
+		switch {
+		case p.Bytes == 0:
+			return &connector.Error{Reason: connector.BadSize, Field: p.Name, Value: "0", Rule: "the disk is empty: its target has none behind it, or is not ready"}
+		case p.Bytes != first.Bytes:
+			return uneven(p, first)
+		}
 	}
 	return nil
 }
 
-// checkTwins refuses a disk that is there at other addresses as well and held there by others than its map: whoever writes there and a guest would
-// know nothing of each other.
-func (h Host) checkTwins(disks []scsi.Device) error {
-	if disks[0].Identity == "" {
-		return nil
+// uneven is how two paths differ in size.
+func uneven(p, first Path) error {
+	return &connector.Error{Reason: connector.BadSize, Field: p.where(), Value: fmt.Sprint(p.Bytes),
+		Rule: fmt.Sprintf("all paths must have one size in bytes: at %s it is %d", first.where(), first.Bytes)}
+}
+
+func named(id connector.Identity) string {
+	if id == "" {
+		return "without a name"
 	}
-	all, err := h.SCSI.Devices()
+	return string(id)
+}
+
+// right checks a disk against what is known of it, or what the storage system says.
+func right(w Wanted, d scsi.Device) error {
+	if err := connector.CheckIdentity(d.Name, d.Identity, w.Known); err != nil {
+		return err
+	}
+	if w.Info.WWID != "" && !scsi.SameWWID(d.Identity, w.Info.WWID) {
+		return &connector.Error{Reason: connector.IdentityMismatch, Field: d.Name, Value: string(d.Identity),
+			Rule: fmt.Sprintf("the storage system says that the volume is %s", w.Info.WWID)}
+	}
+	return nil
+}
+
+// checkTwins refuses a disk that is there at other addresses as well, when those are not ways to the volume, or held there by others than its map: whoever
+// writes there and a guest would know nothing of each other, multipath would make one map of both, and udev's links would lead now to one and now to the
+// other.
+func (h Host) checkTwins(w Wanted, paths []Path) error {
+	twins, err := h.SCSI.Namesakes(paths[0].Identity)
 	if err != nil {
 		return err
 	}
-	for _, d := range all {
-		ours := slices.ContainsFunc(disks, func(o scsi.Device) bool { return o.Address == d.Address })
-		if d.Identity != disks[0].Identity || ours || d.Name == "" {
+	for _, d := range twins {
+		ours := slices.ContainsFunc(paths, func(p Path) bool { return p.Address == d.Address })
+		if ours || d.Name == "" {
 			continue
 		}
-		maps := h.mapsOf(d)
-		err := h.SCSI.CheckFree(d.Name, maps...)
-		for _, m := range maps {
-			err = errors.Join(err, h.checkHost(m))
+		if w.Whose == nil {
+			err = h.checkUnused(d, paths[0])
+		} else if where, is := w.Whose(d); !is && d.State == scsi.Running {
+			err = &connector.Error{Reason: connector.IdentityMismatch, Field: paths[0].Name, Value: named(d.Identity),
+				Rule: fmt.Sprintf("%s (%s) says the same of itself and is not this volume's", where, d.Name)}
 		}
 		if err != nil {
-			return fmt.Errorf("%s is the disk %s too: %w", d.Name, disks[0].Name, err)
+			return err
 		}
+	}
+	return nil
+}
+
+// checkUnused refuses a twin that somebody holds.
+func (h Host) checkUnused(d scsi.Device, of Path) error {
+	maps := h.mapsOf(d)
+	err := h.SCSI.CheckFree(d.Name, maps...)
+	for _, m := range maps {
+		err = errors.Join(err, h.checkHost(m))
+	}
+	if err != nil {
+		return fmt.Errorf("%s is the disk %s too: %w", d.Name, of.Name, err)
 	}
 	return nil
 }
@@ -227,11 +271,11 @@ func (h Host) checkHost(device string) error {
 }
 
 // device is the map of the disks, or one of them.
-func (h Host) device(ctx context.Context, info connector.Info, disks []scsi.Device) (connector.Device, error) {
+func (h Host) device(ctx context.Context, info connector.Info, disks []Path) (connector.Device, error) {
 	m, found, err := h.Maps.Of(disks[0].Name)
 	wwid := m.WWID
 	if h.Multipath || h.enforced(info) {
-		wwid = h.SCSI.WWID(disks[0])
+		wwid = h.SCSI.WWID(disks[0].Device)
 		if err := h.Maps.CheckMap(wwid, disks[0].Identity); err != nil {
 			return connector.Device{}, err
 		}
@@ -258,12 +302,12 @@ func (h Host) device(ctx context.Context, info connector.Info, disks []scsi.Devi
 			return connector.Device{}, err
 		}
 	}
-	device.Path, device.Map, device.Paths, device.Bytes = h.SCSI.Path(m.Device), m.Name, m.Paths, m.Bytes
+	device.Path, device.Map, device.Paths, device.Bytes = h.SCSI.Path(m.Device), m.Name, slices.Sorted(slices.Values(m.Paths)), m.Bytes
 	return device, nil
 }
 
 // path is that of one of the disks: of the one that udev's link by identity leads to, which is one of them.
-func (h Host) path(disks []scsi.Device) string {
+func (h Host) path(disks []Path) string {
 	for _, d := range disks {
 		if path := h.SCSI.Path(d.Name); path != h.SCSI.Node(d.Name) {
 			return path
@@ -272,7 +316,7 @@ func (h Host) path(disks []scsi.Device) string {
 	return h.SCSI.Node(disks[0].Name)
 }
 
-func names(disks []scsi.Device) []string {
+func names(disks []Path) []string {
 	out := make([]string, len(disks))
 	for i, d := range disks {
 		out[i] = d.Name

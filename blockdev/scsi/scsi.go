@@ -123,6 +123,29 @@ func (s System) fill(d *Device, dir string) (err error) {
 	return err
 }
 
+// Namesakes returns the disks that say that identity of themselves, in no particular order; none for an empty one. Of all others it reads no more than that:
+// there may be hundreds.
+func (s System) Namesakes(identity connector.Identity) ([]Device, error) {
+	entries, err := os.ReadDir(s.sys("bus/scsi/devices"))
+	if errors.Is(err, fs.ErrNotExist) || identity == "" {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("SCSI devices: %w", err)
+	}
+	var same []Device
+	for _, e := range entries {
+		a, err := ParseAddress(e.Name())
+		if err != nil || identify(s.device(a)) != identity {
+			continue
+		}
+		if d, found, err := s.Find(a); err == nil && found {
+			same = append(same, d)
+		}
+	}
+	return same, nil
+}
+
 // Block returns the disk that has the name of a block device (sda).
 func (s System) Block(name string) (Device, bool, error) {
 	if !plain(name) {
@@ -142,6 +165,9 @@ func (s System) Block(name string) (Device, bool, error) {
 	d, found, err := s.Find(a)
 	return d, found && d.Name == name, err
 }
+
+// Exists says whether there is a block device of that name.
+func (s System) Exists(name string) bool { return plain(name) && exists(s.sys("block", name, "dev")) }
 
 // Bytes is the size of a block device.
 func (s System) Bytes(name string) (int64, error) {
