@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"compute-agent/blockdev/connector"
+	"compute-agent/blockdev/lun"
 	"compute-agent/blockdev/scsi"
 )
 
@@ -55,7 +56,7 @@ func (c *Connector) wantsMany(ctx context.Context, info connector.Info) (bool, e
 		}
 		return false, nil
 	}
-	err := c.maps.Check(ctx)
+	err := c.luns.Maps.Check(ctx)
 	if err != nil && !info.EnforceMultipath {
 		c.Log.WarnContext(ctx, "A volume gets one path: multipathd does not run", "cause", err)
 		return false, nil
@@ -90,6 +91,37 @@ func (c *Connector) connect(ctx context.Context, v volume, ways []way, many bool
 		}
 	}
 	return dev, err
+}
+
+// assemble makes one device of the disks, when all are the volume.
+func (c *Connector) assemble(ctx context.Context, v volume, disks []disk, many bool, known connector.Identity) (connector.Device, error) {
+	luns := c.luns
+	luns.Multipath = many
+	return luns.Assemble(ctx, lun.Wanted{Info: v.info, Known: known, Whose: func(d scsi.Device) (string, bool) { return c.whose(v, d) }}, asPaths(disks))
+}
+
+func asPaths(disks []disk) []lun.Path {
+	var paths []lun.Path
+	for _, d := range disks {
+		paths = append(paths, lun.Path{Device: d.Device, At: d.portal()})
+	}
+	return paths
+}
+
+// whose says where a disk is, and whether that is a way to the volume.
+func (c *Connector) whose(v volume, d scsi.Device) (where string, ours bool) {
+	where = fmt.Sprintf("SCSI device %v", d.Address)
+	all, err := sessions(c.SCSI.Sys, "")
+	if err != nil {
+		return where, false
+	}
+	for _, s := range all {
+		if address(s, d.Address.LUN) == d.Address {
+			return fmt.Sprintf("LUN %s of %s", scsi.LUNInPath(d.Address.LUN), s.IQN),
+				slices.ContainsFunc(v.ways, func(w way) bool { return w.iqn == s.IQN && w.lun == d.Address.LUN })
+		}
+	}
+	return where, false
 }
 
 // undo takes away the disks that are there and were not before.
@@ -204,7 +236,7 @@ func (c *Connector) scan(ctx context.Context, a scsi.Address) (scsi.Device, erro
 			cancel()
 		}
 	})()
-	d, err := c.SCSI.Attach(limited, a)
+	d, err := c.luns.Scan(limited, a)
 	if err != nil && limited.Err() != nil {
 		err = &connector.Error{
 			Reason: connector.Unreachable, Field: "target_lun", Value: scsi.LUNInPath(a.LUN),

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"compute-agent/blockdev/connector"
 	"compute-agent/blockdev/multipath/multipathtest"
@@ -381,6 +382,14 @@ func TestExtend(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	h.kernel.Set("sys/class/iscsi_session/session1/state", "FAILED")
+	var all sync.WaitGroup
+	all.Go(func() { h.kernel.Set("sys/class/iscsi_session/session1/state", "LOGGED_IN") })
+	if _, err := h.c.Extend(t.Context(), i, dev); err != nil {
+		t.Errorf("one path was cut off and came back: %v", err)
+	}
+	all.Wait()
+	h.kernel.Set("sys/class/iscsi_session/session1/state", "FAILED")
+	h.c.Login = time.Millisecond
 	if _, err := h.c.Extend(t.Context(), i, dev); reasonOf(err) != connector.Unreachable {
 		t.Errorf("one path is cut off: %v", err)
 	}

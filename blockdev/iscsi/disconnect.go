@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"compute-agent/blockdev/connector"
-	"compute-agent/blockdev/multipath"
 	"compute-agent/blockdev/scsi"
 )
 
@@ -70,150 +69,16 @@ func (s Session) path() (path, error) {
 	return newPath(connector.ISCSITarget{Portal: s.Portal, IQN: s.IQN}, s.Interface)
 }
 
-// takeAway removes the map above the disks and the disks, if nobody holds any of them. multipathd may be about to make a map of disks that have just
-// come, and udev's programs to look at it: what comes meanwhile is taken away as well.
+// takeAway removes the map above the disks and the disks, if nobody holds any of them.
 func (c *Connector) takeAway(ctx context.Context, disks []disk) error {
-	const tries = 4
-	for n := 1; len(disks) > 0; n++ {
-		c.settle(ctx, disks)
-		maps, err := c.mapsOf(disks)
-		if err != nil {
-			return err
-		}
-		failure := c.takeNow(ctx, disks, maps)
-		if failure == nil {
-			return c.orphans(ctx, disks)
-		}
-		var refused *connector.Error
-		held := errors.As(failure, &refused) && refused.Reason == connector.InUse
-		if n == tries || ctx.Err() != nil || held && !c.newMap(disks, maps) {
-			return failure
-		}
-		disks = slices.DeleteFunc(disks, func(d disk) bool {
-			_, found, err := c.SCSI.Find(d.Address)
-			return !found && err == nil
-		})
+	var devices []scsi.Device
+	for _, d := range disks {
+		devices = append(devices, d.Device)
 	}
-	return nil
-}
-
-// newMap says whether a map has come that was not among those.
-func (c *Connector) newMap(disks []disk, maps []multipath.Map) bool {
-	now, err := c.mapsOf(disks)
-	return err == nil && slices.ContainsFunc(now, func(m multipath.Map) bool { return !contains(maps, m) })
-}
-
-func contains(maps []multipath.Map, m multipath.Map) bool {
-	return slices.ContainsFunc(maps, func(other multipath.Map) bool { return other.Device == m.Device })
-}
-
-// settle waits until udev has done with disks that have just come, and with the maps above them.
-func (c *Connector) settle(ctx context.Context, disks []disk) {
-	ctx, cancel := context.WithTimeout(ctx, c.Straggler)
-	defer cancel()
-	watch, err := c.SCSI.Kernel.Watch()
-	if err != nil {
-		return
-	}
-	defer watch.Close() //nolint:errcheck // nothing is lost
-	_ = watch.Until(ctx, func() (bool, error) {
-		for _, d := range disks {
-			if now, found, err := c.SCSI.Find(d.Address); err != nil || found && now.Name != "" && !c.SCSI.Settled(now.Name) {
-				return false, err
-			}
-		}
-		maps, err := c.mapsOf(disks)
-		return !slices.ContainsFunc(maps, func(m multipath.Map) bool {
-			return !c.SCSI.Settled(m.Device) || c.SCSI.Path(m.Device) == c.SCSI.Node(m.Device)
-		}), err
+	return c.luns.TakeAway(ctx, devices, func(ctx context.Context, now scsi.Device) error {
+		at := slices.IndexFunc(disks, func(d disk) bool { return d.Address == now.Address })
+		return c.removeDisk(ctx, disks[at])
 	})
-}
-
-// orphans takes away maps of the disks that have none of them any more.
-func (c *Connector) orphans(ctx context.Context, disks []disk) error {
-	for _, d := range disks {
-		m, found, err := c.maps.Find(c.SCSI.WWID(d.Device))
-		if err == nil && found && len(m.Paths) == 0 {
-			err = c.maps.Remove(ctx, m)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// takeNow does nothing when somebody holds a map or disk.
-func (c *Connector) takeNow(ctx context.Context, disks []disk, maps []multipath.Map) error {
-	for _, m := range maps {
-		if c.whole(m, disks) {
-			if err := c.SCSI.CheckFree(m.Device); err != nil {
-				return err
-			}
-		}
-	}
-	for _, d := range disks {
-		if err := c.SCSI.CheckFree(d.Name, devices(maps)...); err != nil {
-			return err
-		}
-	}
-	for _, m := range maps {
-		if c.whole(m, disks) {
-			if err := c.maps.Remove(ctx, m); err != nil {
-				return err
-			}
-		}
-	}
-	return c.removeAll(ctx, disks, maps)
-}
-
-// mapsOf are the maps that the disks are in: one, or none, unless something is amiss.
-func (c *Connector) mapsOf(disks []disk) ([]multipath.Map, error) {
-	var maps []multipath.Map
-	for _, d := range disks {
-		m, found, err := c.maps.Of(d.Name)
-		if err != nil {
-			return nil, err
-		}
-		if found && !contains(maps, m) {
-			maps = append(maps, m)
-		}
-	}
-	return maps, nil
-}
-
-func devices(maps []multipath.Map) []string {
-	var names []string
-	for _, m := range maps {
-		names = append(names, m.Device)
-	}
-	return names
-}
-
-// whole says whether a map is made of these disks and no other. One that has others lives on without these.
-func (c *Connector) whole(m multipath.Map, disks []disk) bool {
-	return !slices.ContainsFunc(m.Paths, func(path string) bool {
-		return !slices.ContainsFunc(disks, func(d disk) bool { return d.Name == path })
-	})
-}
-
-func (c *Connector) removeAll(ctx context.Context, disks []disk, maps []multipath.Map) error {
-	results := make(chan error)
-	for _, d := range disks {
-		go func() {
-			for _, m := range maps {
-				if slices.Contains(m.Paths, d.Name) && !c.whole(m, disks) {
-					c.maps.Forget(ctx, d.Name)
-				}
-			}
-			results <- c.removeDisk(ctx, d)
-		}()
-	}
-	var failed []error
-	for range disks {
-		failed = append(failed, <-results)
-	}
-	return errors.Join(failed...)
 }
 
 // removeDisk flushes and removes a disk. The kernel would let it wait for a session that is cut off, for minutes: where that has no other disk it is
@@ -292,7 +157,8 @@ func (c *Connector) leaveAll(ctx context.Context, v volume, disks []disk) error 
 	return errors.Join(failed...)
 }
 
-// Extend implements connector.Connector. All paths are read anew: one that kept the old size would refuse what is written to the new end.
+// Extend implements connector.Connector. A path that has lost its connection is waited for: it would keep the old size, and a storage server or host that is busy
+// loses one for some seconds.
 func (c *Connector) Extend(ctx context.Context, info connector.Info, dev connector.Device) (connector.Device, error) {
 	v, err := c.parse(info)
 	if err != nil {
@@ -304,49 +170,31 @@ func (c *Connector) Extend(ctx context.Context, info connector.Info, dev connect
 	}
 	defer unlock()
 	disks, err := c.present(ctx, v, dev.Identity)
-	if err == nil && len(disks) == 0 {
-		err = &connector.Error{Reason: connector.NoDevice, Field: "target_iqn", Value: v.ways[0].iqn, Rule: "the volume is not on this host"}
-	}
-	for i := range disks {
-		if err == nil {
-			disks[i].Device, err = c.renew(ctx, disks[i])
-		}
-	}
-	if err == nil {
-		err = check(disks, info, dev.Identity)
-	}
 	if err != nil {
 		return dev, err
 	}
-	m, found, err := c.maps.Of(disks[0].Name)
-	if err != nil {
+	if len(disks) == 0 {
+		return dev, &connector.Error{Reason: connector.NoDevice, Field: "target_iqn", Value: v.ways[0].iqn, Rule: "the volume is not on this host"}
+	}
+	if err := c.allConnected(ctx, disks); err != nil {
 		return dev, err
 	}
-	dev.Bytes = disks[0].Bytes
-	if found {
-		m, err = c.maps.Resize(ctx, m)
-		dev.Bytes = m.Bytes
-	}
-	return dev, err
+	return c.luns.Grow(ctx, asPaths(disks), dev)
 }
 
-// renew makes the kernel read a disk's size.
-func (c *Connector) renew(ctx context.Context, d disk) (scsi.Device, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.Device)
-	defer cancel()
-	s, found, err := c.find(d.path)
-	if err != nil {
-		return d.Device, err
+// allConnected waits until no session of the disks is cut off.
+func (c *Connector) allConnected(ctx context.Context, disks []disk) error {
+	for _, d := range disks {
+		s, found, err := c.find(d.path)
+		if err == nil && !found {
+			err = &connector.Error{Reason: connector.Unreachable, Field: "target_portal", Value: d.portal(), Rule: "the session has ended, and its disk would keep the old size"}
+		}
+		if err == nil {
+			_, err = c.connected(ctx, s)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if !found || !s.LoggedIn() {
-		return d.Device, &connector.Error{Reason: connector.Unreachable, Field: "target_portal", Value: d.portal(), Rule: "the path is cut off, and would keep the old size"}
-	}
-	if err := c.SCSI.Rescan(ctx, d.Address); err != nil {
-		return d.Device, err
-	}
-	now, found, err := c.SCSI.Find(d.Address)
-	if err == nil && !found {
-		err = &connector.Error{Reason: connector.NoDevice, Field: d.Name, Rule: "it went while it was read"}
-	}
-	return now, err
+	return nil
 }

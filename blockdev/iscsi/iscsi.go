@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"compute-agent/blockdev/lun"
 	"compute-agent/blockdev/multipath"
 	"compute-agent/blockdev/scsi"
 	"compute-agent/internal/command"
@@ -92,7 +93,7 @@ type Connector struct {
 	Options
 	admin   admin
 	records records
-	maps    multipath.Daemon
+	luns    lun.Host
 
 	volumes keylock.Map[string] // by target and LUN
 	paths   keylock.Map[path]   // whoever logs in or out
@@ -109,7 +110,7 @@ func New(o Options) *Connector {
 		Options: o,
 		admin:   admin{o.Runner, make(chan struct{}, atOnce)},
 		records: records{dirs: o.Etc, login: o.Login},
-		maps:    multipath.Daemon{SCSI: o.SCSI, Commands: o.Runner},
+		luns:    lun.Host{SCSI: o.SCSI, Maps: multipath.Daemon{SCSI: o.SCSI, Commands: o.Runner}, Log: o.Log},
 		held:    map[path]int{},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -61,7 +62,7 @@ func newInitiator(t testing.TB, change ...func(*iscsi.Options)) *initiator {
 	}
 	run(t, "systemctl", "start", "iscsid")
 	s := &spy{Kernel: scsi.Host().Kernel}
-	o := iscsi.Options{Runner: s, SCSI: scsi.Host()}
+	o := iscsi.Options{Runner: s, SCSI: scsi.Host(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	o.SCSI.Kernel = s
 	for _, f := range change {
 		f(&o)
