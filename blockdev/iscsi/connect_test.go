@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -383,7 +384,11 @@ func TestExtend(t *testing.T) {
 	}
 	h.kernel.Set("sys/class/iscsi_session/session1/state", "FAILED")
 	var all sync.WaitGroup
-	all.Go(func() { h.kernel.Set("sys/class/iscsi_session/session1/state", "LOGGED_IN") })
+	all.Go(func() {
+		if err := os.WriteFile(filepath.Join(h.scsi.Sys, "class/iscsi_session/session1/state"), []byte("LOGGED_IN"), 0); err != nil {
+			t.Error(err)
+		}
+	})
 	if _, err := h.c.Extend(t.Context(), i, dev); err != nil {
 		t.Errorf("one path was cut off and came back: %v", err)
 	}

@@ -113,6 +113,7 @@ func nvmePaths(t testing.TB, c *nvmeof.Connector, nqn string, want int) {
 		t.Fatal(err)
 	}
 	defer watch.Close() //nolint:errcheck // only read
+
 	watch.Glance(200 * time.Millisecond) // a path that is not the disk's first comes without an event
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
