@@ -302,7 +302,7 @@ func isGone(err error) bool {
 }
 
 // takeOffHost takes a volume's device away, and the hypervisor's secrets. A device that somebody holds stays, and so does the volume: it must not
-// be given to anybody else. Whatever else is wrong with it keeps nobody's volume: its target may be gone for good.
+// be given to anybody else. Whatever else is wrong with it keeps nobody's volume: its target may be gone for good, and the host goes on trying.
 func (w *work) takeOffHost(ctx context.Context, d BlockDevice) error {
 	shared, err := w.m.sharedHere(ctx, d)
 	if err != nil || shared {
@@ -317,7 +317,7 @@ func (w *work) takeOffHost(ctx context.Context, d BlockDevice) error {
 	switch {
 	case err == nil:
 	case is && refused.Reason != connector.InUse && ctx.Err() == nil:
-		w.log.Warn("a volume is taken away that the host could not disconnect in order", "volume_id", d.VolumeID, "error", err)
+		w.log.Warn("a volume is taken away that the host could not disconnect yet", "volume_id", d.VolumeID, "error", err)
 	default:
 		return volumeFailure(d.VolumeID, err)
 	}

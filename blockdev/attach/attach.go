@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 
 	"compute-agent/blockdev/connector"
-	"compute-agent/blockdev/luks"
 	"compute-agent/internal/keylock"
 )
 
@@ -22,7 +21,6 @@ type Cipher interface {
 	Open(ctx context.Context, volumeID string, dev connector.Device, c connector.Cipher) (connector.Device, error)
 	Close(ctx context.Context, volumeID string) error
 	Resize(ctx context.Context, volumeID string, dev connector.Device, c connector.Cipher) (connector.Device, error)
-	Maps() ([]luks.Map, error)
 }
 
 // Options are what a Host is made of.
@@ -46,6 +44,8 @@ type Host struct {
 
 	mu      sync.Mutex
 	records map[string]record // by the volume's ID; as in the files
+
+	again again
 }
 
 // New makes a Host, which knows what the ones before it began.
@@ -57,8 +57,13 @@ func New(opt Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Host{opt: opt, records: records}, nil
+	h := &Host{opt: opt, records: records}
+	h.again.open()
+	return h, nil
 }
+
+// Close ends what the Host does by itself, and returns when it has ended.
+func (h *Host) Close() { h.again.close() }
 
 // undoLimit bounds what is done to leave nothing behind after a failure.
 const undoLimit = 2 * time.Minute
@@ -92,8 +97,24 @@ func (h *Host) Connect(ctx context.Context, r connector.Request) (dev connector.
 	defer cancel()
 	if failure := h.disconnect(after, c, r, dev); failure != nil {
 		h.opt.Log.Warn("something may be left of a volume that could not be connected", "volume_id", r.VolumeID, "error", failure)
+		if failure := h.end(r.VolumeID); failure != nil {
+			return connector.Device{}, errors.Join(err, failure)
+		}
+		h.tryAgain(r.VolumeID)
 	}
 	return connector.Device{}, err
+}
+
+// end notes that a volume is on its way out.
+func (h *Host) end(volumeID string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	rec, known := h.records[volumeID]
+	if !known {
+		return nil
+	}
+	rec.Ending = true
+	return h.write(rec)
 }
 
 // enter returns the connector, and holds the volume's lock and its LUN's.
@@ -194,16 +215,23 @@ func (h *Host) settle(r connector.Request, dev connector.Device) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, other := range h.records {
-		if id != r.VolumeID && dev.Identity != "" && other.Device.Identity == dev.Identity && !other.Ending {
-			return &connector.Error{Reason: connector.IdentityMismatch, Field: "device", Value: string(dev.Identity), Rule: "it is the disk of volume " + id}
+		if id == r.VolumeID || dev.Identity == "" || other.Device.Identity != dev.Identity {
+			continue
 		}
+		rule := "it is the disk of volume " + id
+		if other.Ending { // somebody may hold it still
+			rule += ", which could not be taken away yet"
+		}
+		return &connector.Error{Reason: connector.IdentityMismatch, Field: "device", Value: string(dev.Identity), Rule: rule}
 	}
 	rec := h.records[r.VolumeID]
 	rec.Device = dev
 	return h.write(rec)
 }
 
-// Disconnect takes away what Connect made, and nothing else. A device that somebody holds stays, with InUse. What is not there is taken away.
+// Disconnect takes away what Connect made, and nothing else. A device that somebody holds stays, with InUse. What is not there is taken away. A
+// connector.Error of any other reason is of a volume that its caller may do without: the Host goes on trying, until it is closed or the volume is connected
+// again.
 func (h *Host) Disconnect(ctx context.Context, r connector.Request) (err error) {
 	if r.Shared {
 		return nil
@@ -216,16 +244,18 @@ func (h *Host) Disconnect(ctx context.Context, r connector.Request) (err error) 
 	}
 	defer unlock()
 	dev := r.Device
-	if rec, known := h.get(r.VolumeID); known {
-		rec.Ending = true
-		if err := h.put(rec); err != nil {
-			return err
-		}
-		if isZero(dev) {
-			dev = rec.Device
-		}
+	if rec, known := h.get(r.VolumeID); known && isZero(dev) {
+		dev = rec.Device
 	}
-	return h.disconnect(ctx, c, r, dev)
+	if err := h.end(r.VolumeID); err != nil {
+		return err
+	}
+	err = h.disconnect(ctx, c, r, dev)
+	var failed *connector.Error
+	if errors.As(err, &failed) && failed.Reason != connector.InUse && ctx.Err() == nil {
+		h.tryAgain(r.VolumeID)
+	}
+	return err
 }
 
 func isZero(d connector.Device) bool { return d.Path == "" && d.Network == nil }

@@ -20,7 +20,6 @@ import (
 	"go.uber.org/goleak"
 
 	"compute-agent/blockdev/connector"
-	"compute-agent/blockdev/luks"
 	"compute-agent/blockdev/remote"
 	"compute-agent/internal/command"
 	"compute-agent/internal/golden"
@@ -35,6 +34,7 @@ type array struct {
 	disks map[string]connector.Device // that there are, by lunOf
 	there map[string]int              // connected and not taken away: how often
 	held  map[string]bool             // LUNs whose device somebody has open
+	away  bool                        // what is there cannot be taken away
 	fail  error                       // of the next call
 	calls []string
 	meet  func() // in Connect, outside of the lock
@@ -68,6 +68,9 @@ func (a *array) Disconnect(_ context.Context, info connector.Info, dev connector
 	if a.held[lun] {
 		return &connector.Error{Reason: connector.InUse, Rule: "process qemu has it"}
 	}
+	if a.away {
+		return &connector.Error{Reason: connector.Unreachable, Rule: "the target does not answer"}
+	}
 	delete(a.there, lun)
 	return nil
 }
@@ -81,7 +84,7 @@ func (a *array) Extend(_ context.Context, info connector.Info, dev connector.Dev
 
 // ciphers has the maps that are open.
 type ciphers struct {
-	open map[string]luks.Map
+	open map[string]bool // by the volume's ID
 	fail error
 }
 
@@ -90,7 +93,7 @@ func (c *ciphers) Open(_ context.Context, id string, dev connector.Device, _ con
 		return connector.Device{}, c.fail
 	}
 	name := "crypt-" + id
-	c.open[id] = luks.Map{VolumeID: id, Name: name}
+	c.open[id] = true
 	dev.Below, dev.Path, dev.Crypt, dev.Bytes = dev.Path, "/dev/mapper/"+name, name, dev.Bytes-4096
 	return dev, nil
 }
@@ -104,8 +107,6 @@ func (c *ciphers) Resize(_ context.Context, _ string, dev connector.Device, _ co
 	dev.Bytes -= 4096
 	return dev, nil
 }
-
-func (c *ciphers) Maps() ([]luks.Map, error) { return slices.Collect(maps.Values(c.open)), nil }
 
 func lun(n int) connector.Info {
 	return connector.Info{Type: connector.ISCSI, ISCSI: &connector.ISCSIInfo{
@@ -128,7 +129,7 @@ type fixture struct {
 // newHost has an array with disks at LUNs 0 to 9.
 func newHost(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{array: &array{disks: map[string]connector.Device{}, there: map[string]int{}, held: map[string]bool{}}, ciphers: &ciphers{open: map[string]luks.Map{}}}
+	f := &fixture{array: &array{disks: map[string]connector.Device{}, there: map[string]int{}, held: map[string]bool{}}, ciphers: &ciphers{open: map[string]bool{}}}
 	for n := range 10 {
 		f.array.disks[lunOf(lun(n))] = disk(n)
 	}
@@ -147,6 +148,7 @@ func (f *fixture) restart(t *testing.T, state string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(h.Close)
 	f.Host = h
 }
 
@@ -321,6 +323,7 @@ func TestStorageThatDoesNotAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer h.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
 		defer cancel()
 		r := connector.Request{VolumeID: uuid.NewString(), Info: lun(1)}
@@ -404,6 +407,67 @@ func TestALUNThatWasAnothers(t *testing.T) {
 	}
 }
 
+// TestTakenAwayLater: what could not be taken away, because its target did not answer, is tried again until it is gone, and meanwhile nobody else gets the disk.
+func TestTakenAwayLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newHost(t)
+		gone, again := request(1), request(2)
+		for _, r := range []connector.Request{gone, again} {
+			if _, err := f.Connect(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.array.away = true
+		isReason(t, f.Disconnect(t.Context(), gone), connector.Unreachable)
+		isReason(t, f.Disconnect(t.Context(), again), connector.Unreachable)
+		other := request(3)
+		second := disk(1)
+		second.Path = "/dev/sdx"
+		f.array.disks[lunOf(other.Info)] = second
+		_, err := f.Connect(t.Context(), other)
+		isReason(t, err, connector.IdentityMismatch, gone.VolumeID, "could not be taken away yet")
+		if _, err := f.Connect(t.Context(), again); err != nil { // somebody wants it after all
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		f.array.mu.Lock()
+		tries := len(f.array.calls)
+		f.array.away = false
+		f.array.mu.Unlock()
+		if tries < 10 || tries > 30 {
+			t.Errorf("%d calls in an hour", tries)
+		}
+		time.Sleep(longestPause)
+		synctest.Wait()
+		if left := map[string]int{lunOf(again.Info): 1}; !maps.Equal(f.array.there, left) || len(f.files(t)) != 1 {
+			t.Errorf("devices %v, want %v; records %v", f.array.there, left, f.files(t))
+		}
+	})
+}
+
+// TestLeftLater: a leftover that could not be cleaned away goes later.
+func TestLeftLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newHost(t)
+		if _, err := f.Connect(t.Context(), request(1)); err != nil {
+			t.Fatal(err)
+		}
+		f.restart(t, f.opt.State)
+		found, err := f.Stale(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.array.held[lunOf(lun(1))] = true
+		isReason(t, f.Clean(t.Context(), found), connector.InUse)
+		f.array.mu.Lock()
+		f.array.held = nil
+		f.array.mu.Unlock()
+		time.Sleep(firstPause)
+		synctest.Wait()
+		f.nothingLeft(t)
+	})
+}
+
 func TestAVolumeThatMoved(t *testing.T) {
 	f := newHost(t)
 	r := request(1)
@@ -434,8 +498,8 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.array.meet = nil
-	lonely := uuid.NewString()
-	f.ciphers.open[lonely] = luks.Map{VolumeID: lonely, Name: "crypt-" + lonely}
+	anothers := uuid.NewString() // that another agent of the host has opened
+	f.ciphers.open[anothers] = true
 
 	found, err := f.Stale(t.Context(), []connector.Request{wanted})
 	if err != nil {
@@ -448,7 +512,6 @@ func TestLeftovers(t *testing.T) {
 	want := map[string]string{
 		stale.VolumeID: "volume " + stale.VolumeID + ": iscsi, target iqn.2026-01.org.example:a LUN 2, device /dev/sdc, decrypted as crypt-" + stale.VolumeID,
 		begun.VolumeID: "volume " + begun.VolumeID + ": iscsi, target iqn.2026-01.org.example:a LUN 3",
-		lonely:         "volume " + lonely + ": decrypted as crypt-" + lonely,
 	}
 	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -462,7 +525,7 @@ func TestLeftovers(t *testing.T) {
 	if err := f.Clean(t.Context(), found); err != nil {
 		t.Fatal(err)
 	}
-	if left := map[string]int{lunOf(wanted.Info): 1, lunOf(begun.Info): 1}; !maps.Equal(f.array.there, left) || len(f.ciphers.open) != 0 {
+	if left := map[string]int{lunOf(wanted.Info): 1, lunOf(begun.Info): 1}; !maps.Equal(f.array.there, left) || !maps.Equal(f.ciphers.open, map[string]bool{anothers: true}) {
 		t.Errorf("left: %v, maps %v", f.array.there, f.ciphers.open)
 	}
 }

@@ -43,7 +43,7 @@ type Map struct {
 	Bytes    int64
 }
 
-// Maps returns the maps that decrypt volumes: for the doctor, who knows which of them are stale.
+// Maps returns the maps that decrypt volumes, whichever agent of the host has made them.
 func (h *Host) Maps() ([]Map, error) {
 	entries, err := os.ReadDir(filepath.Join(h.System.Sys, "block"))
 	if err != nil {

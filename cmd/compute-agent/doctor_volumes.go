@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"compute-agent/blockdev/attach"
-	"compute-agent/blockdev/luks"
-	"compute-agent/blockdev/scsi"
 	"compute-agent/compute"
 	"compute-agent/store"
 )
@@ -25,14 +23,11 @@ func (p *patient) checkVolumes(ctx context.Context) verdict {
 	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
 		return ok("%d LUNs handed over; none was connected since the host started", len(luns))
 	}
-	system := scsi.Host()
-	system.Sys, system.Dev, system.Proc = p.path(system.Sys), p.path(system.Dev), p.path(system.Proc)
-	host, err := attach.New(attach.Options{
-		State: state, Cipher: &luks.Host{System: system, Run: p.runner},
-	})
+	host, err := attach.New(attach.Options{State: state})
 	if err != nil {
 		return warning("Run as root.", "what is connected cannot be read: %v", err)
 	}
+	defer host.Close()
 	left, err := leftVolumes(ctx, host, p.peek)
 	switch {
 	case err != nil:

@@ -92,19 +92,27 @@ func (c *Config) volumeBackends(host compute.VolumeHost, identity func(context.C
 	return all, err
 }
 
-// openVolumeHost makes what connects volumes to this host. Nothing of the host is touched yet.
+// openVolumeHost makes what connects volumes to this host, and gives the host its NVMe name where it has none. Nothing else of the host is touched yet.
 func (a *agent) openVolumeHost(ctx context.Context, c *Config) (*attach.Host, error) {
 	host, err := a.driver.Host(ctx)
 	if err != nil {
 		return nil, err
 	}
+	// A volume service lets in whom it knows by name, so the host has one before it is asked for it.
+	if _, err := nvmeof.ThisHost("/etc", "/sys"); err != nil {
+		a.log.Warn("the host has no name for NVMe subsystems", "error", err)
+	}
 	run := attach.Measured{Runner: command.Exec{}}
 	facts := attach.Facts{
 		Root: "/", Host: host.Hostname, IP: c.Volume.IP, Initiator: c.Volume.InitiatorName, Multipath: c.Volume.Multipath, Enforce: c.Volume.Enforce,
 	}
-	return attach.New(attach.Options{
+	volumes, err := attach.New(attach.Options{
 		Connectors: a.connectors(c, run, facts), Cipher: &luks.Host{System: scsi.Host(), Run: run}, State: filepath.Join(c.volumeState(), connectedDir), Facts: facts, Log: a.log,
 	})
+	if err == nil {
+		a.onClose(func() error { volumes.Close(); return nil })
+	}
+	return volumes, err
 }
 
 // connectors are those of this host: what it lacks they say when it is needed.
@@ -183,7 +191,7 @@ func (a *agent) cleanVolumes(host *attach.Host) {
 			a.log.Warn("a connection that nobody needs is taken away", "volume_id", l.VolumeID, "connection", l.String(), "since", l.Since)
 		}
 		if err = errors.Join(err, host.Clean(ctx, left)); err != nil {
-			a.log.Error("volumes that nobody needs are left connected; compute-agent doctor shows them", "error", err)
+			a.log.Error("volumes that nobody needs are left connected, which is tried again; compute-agent doctor shows them", "error", err)
 		}
 	}()
 }
