@@ -206,7 +206,7 @@ func TestNumberUsedAgain(t *testing.T) {
 	// A kernel that will not learn has no disk to give.
 	w.ignoring = true
 	w.subs[nqnA].spaces[7] = &fakeNamespace{uuid1, 1 << 20}
-	c.Options.DeviceWait = 50 * time.Millisecond
+	c.Options.DeviceWait = time.Second
 	_, err := c.Connect(t.Context(), infoOf(nqnA, "", 7), "uuid."+uuid2)
 	if r := refusal(err); !strings.HasPrefix(r, "VolumeDeviceNotFound") || !strings.Contains(r, uuid1) || !strings.Contains(r, uuid2) {
 		t.Error(err)
@@ -302,16 +302,16 @@ func TestConnectRefuses(t *testing.T) {
 			return infoOf(nqnA, uuid1, 0)
 		}, "Unreachable", []string{"127.0.2.2:4420", "connection refused", "127.0.2.3:4420", "timed out"}},
 		{"a namespace that is not there", func(_ *world, c *Connector) connector.Info {
-			c.Options.DeviceWait = 50 * time.Millisecond
+			c.Options.DeviceWait = time.Second
 			return infoOf(nqnA, uuid2, 0)
 		}, "VolumeDeviceNotFound", []string{"no such namespace"}},
 		{"no path that carries I/O", func(w *world, c *Connector) connector.Info {
-			c.Options.DeviceWait = 50 * time.Millisecond
+			c.Options.DeviceWait = time.Second
 			w.subs[nqnA].ana = map[string]string{"127.0.2.2": "inaccessible", "127.0.2.3": "persistent-loss"}
 			return infoOf(nqnA, uuid1, 0)
 		}, "VolumeDeviceNotFound", []string{"no path", "127.0.2.2:4420 live inaccessible", "persistent-loss"}},
 		{"an empty disk", func(w *world, c *Connector) connector.Info {
-			c.Options.DeviceWait = 50 * time.Millisecond
+			c.Options.DeviceWait = time.Second
 			w.subs[nqnA].spaces[7].bytes = 0
 			return infoOf(nqnA, uuid1, 0)
 		}, "BadSize", []string{"no bytes"}},
@@ -360,7 +360,7 @@ func TestConnectRefuses(t *testing.T) {
 func TestOneSilentPortal(t *testing.T) {
 	w, c := newWorld(t)
 	w.subsystem(nqnA).spaces[7] = &fakeNamespace{uuid1, 1 << 20}
-	c.Options.ConnectWait = 50 * time.Millisecond
+	c.Options.ConnectWait = 2 * time.Second
 	answer := make(chan struct{})
 	w.hangs["127.0.2.3"] = answer
 	info := infoOf(nqnA, uuid1, 0)
@@ -376,7 +376,7 @@ func TestOneSilentPortal(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(answer)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var did []string
 	err = watch.Until(ctx, func() (bool, error) {
@@ -434,7 +434,7 @@ func TestComesBack(t *testing.T) {
 		t.Error(did)
 	}
 
-	c.Options.ConnectWait = 5 * time.Second
+	c.Options.ConnectWait = time.Minute
 	done := make(chan error, 1)
 	go func() {
 		_, err := c.Connect(t.Context(), info, dev.Identity)
@@ -470,7 +470,7 @@ func TestExtend(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	w.ignoring, n.bytes = true, 3<<20
-	c.Options.DeviceWait = 50 * time.Millisecond
+	c.Options.DeviceWait = time.Second
 	if _, err := c.Extend(t.Context(), info, dev); !strings.HasPrefix(refusal(err), "BadSize") || !strings.Contains(err.Error(), "3145728") {
 		t.Error(err)
 	}

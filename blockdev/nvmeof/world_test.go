@@ -68,7 +68,7 @@ func newWorld(t *testing.T) (*world, *Connector) {
 	plant(t, w.root, "sys/module/nvme_core/parameters/multipath = Y\nsys/block/\nsys/class/block/\nsys/class/nvme/\nproc/self/mountinfo =\nproc/swaps =\n"+
 		"dev/nvme-fabrics =\netc/nvme/hostnqn = "+ownNQN+"\netc/nvme/hostid = "+ownID)
 	o := Defaults
-	o.ConnectWait, o.DeviceWait = 5*time.Second, 5*time.Second
+	o.ConnectWait, o.DeviceWait = 2*time.Minute, 2*time.Minute
 	return w, w.agent(o)
 }
 
