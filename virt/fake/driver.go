@@ -11,7 +11,7 @@ import (
 )
 
 // Driver is one connection to a Hypervisor. Beyond virt.Driver it is a virt.Pauser, a
-// virt.ConsoleLogger, a virt.PCILister, a virt.NICPlugger, and all that package virt asks of disks.
+// virt.ConsoleLogger, a virt.ConsoleFinder, a virt.Screenshotter, a virt.PCILister, a virt.NICPlugger, and all that package virt asks of disks.
 type Driver struct {
 	hv     *Hypervisor
 	host   Options
@@ -25,6 +25,8 @@ var (
 	_ virt.Driver         = (*Driver)(nil)
 	_ virt.Pauser         = (*Driver)(nil)
 	_ virt.ConsoleLogger  = (*Driver)(nil)
+	_ virt.ConsoleFinder  = (*Driver)(nil)
+	_ virt.Screenshotter  = (*Driver)(nil)
 	_ virt.MachineTeller  = (*Driver)(nil)
 	_ virt.PCILister      = (*Driver)(nil)
 	_ virt.NICPlugger     = (*Driver)(nil)

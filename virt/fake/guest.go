@@ -20,6 +20,8 @@ type guest struct {
 	later   map[string]diskSize  // of disks that have a larger source, from the next start on; by target
 	state   virt.PowerState
 	reason  string
+	// endpoints are its consoles once somebody asked for them; they end with its process.
+	endpoints []*endpoint
 	// transient: the definition was removed while it ran; it is gone when it stops.
 	transient bool
 	changed   chan struct{} // closed and replaced at each change of state
@@ -72,6 +74,7 @@ func (g *guest) enter(state virt.PowerState, reason string, now time.Time) {
 		g.nics, g.disks = slices.Clone(g.spec.NICs), g.spec.Clone().Disks
 	}
 	if !g.alive() {
+		g.hangUp()
 		g.nics, g.disks = nil, nil
 		clear(g.copies)
 		maps.Copy(g.sizes, g.later)

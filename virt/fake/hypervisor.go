@@ -4,7 +4,7 @@
 // Hypervisor.Crash and the following).
 //
 // It refuses what libvirt with QEMU refuses, in the same states and with the same kinds of error,
-// and passes the same suite. It touches no other file than the console logs that Specs name.
+// and passes the same suite. It touches no other file than the console logs and sockets that Specs name.
 package fake
 
 import (

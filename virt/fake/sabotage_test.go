@@ -48,6 +48,9 @@ var defects = map[string]string{
 	"stopped guests are not listed":      "Guest/Guests_has_each_guest_once",
 	"stopped guests can be paused":       "Pause/ErrInvalidState",
 	"the log has no limit":               "ConsoleLog/returns_at_most_limit",
+	"stopped guests have consoles":       "Consoles/ErrInvalidState",
+	"serial ports come first":            "Consoles/returns_the_ways_in",
+	"pictures are empty":                 "Screenshot/returns_what",
 	"machines go by their aliases":       "Machine/returns_the_guest's_machine_type",
 	"plugged NICs are live only":         "NICs/PlugNIC_gives_a_running_guest",
 	"stopped guests take no NIC":         "NICs/PlugNIC_gives_a_stopped_guest",
@@ -270,6 +273,25 @@ func (d crooked) ConsoleLog(ctx context.Context, id string, limit int) ([]byte, 
 		limit = 1 << 30
 	}
 	return d.Driver.ConsoleLog(ctx, id, limit)
+}
+
+func (d crooked) Consoles(ctx context.Context, id string) ([]virt.Console, error) {
+	all, err := d.Driver.Consoles(ctx, id)
+	switch {
+	case errors.Is(err, virt.ErrInvalidState) && d.has("stopped guests have consoles"):
+		return nil, nil
+	case d.has("serial ports come first"):
+		slices.Reverse(all)
+	}
+	return all, err
+}
+
+func (d crooked) Screenshot(ctx context.Context, id string) ([]byte, error) {
+	picture, err := d.Driver.Screenshot(ctx, id)
+	if d.has("pictures are empty") {
+		picture = nil
+	}
+	return picture, err
 }
 
 func (d crooked) Events(ctx context.Context) <-chan virt.Event {

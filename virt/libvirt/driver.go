@@ -94,6 +94,8 @@ var (
 	_ virt.Driver         = (*Driver)(nil)
 	_ virt.Pauser         = (*Driver)(nil)
 	_ virt.ConsoleLogger  = (*Driver)(nil)
+	_ virt.ConsoleFinder  = (*Driver)(nil)
+	_ virt.Screenshotter  = (*Driver)(nil)
 	_ virt.PCILister      = (*Driver)(nil)
 	_ virt.NICPlugger     = (*Driver)(nil)
 	_ virt.MetadataSetter = (*Driver)(nil)

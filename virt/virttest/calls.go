@@ -32,6 +32,12 @@ func (e *env) everyCall(ctx context.Context, id string, fresh virt.Spec) map[str
 	if c, ok := d.(virt.ConsoleLogger); ok {
 		_, errs["ConsoleLog"] = c.ConsoleLog(ctx, id, 100)
 	}
+	if c, ok := d.(virt.ConsoleFinder); ok {
+		_, errs["Consoles"] = c.Consoles(ctx, id)
+	}
+	if c, ok := d.(virt.Screenshotter); ok {
+		_, errs["Screenshot"] = c.Screenshot(ctx, id)
+	}
 	if m, ok := d.(virt.MachineTeller); ok {
 		_, errs["Machine"] = m.Machine(ctx, id)
 	}

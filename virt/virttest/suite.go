@@ -73,6 +73,9 @@ const (
 	always          need = ""
 	pauser          need = "a virt.Pauser"
 	logger          need = "a virt.ConsoleLogger"
+	finder          need = "a virt.ConsoleFinder"
+	bootableFinder  need = "a virt.ConsoleFinder and a guest with an operating system"
+	screenshotter   need = "a virt.Screenshotter"
 	machines        need = "a virt.MachineTeller"
 	metadataSetter  need = "a virt.MetadataSetter"
 	nicPlugger      need = "a virt.NICPlugger"
@@ -100,7 +103,7 @@ const (
 // met says whether a harness has what a promise needs.
 func (h Harness) met(n need) bool {
 	switch n {
-	case pauser, logger, machines, metadataSetter, nicPlugger, pciLister, diskPlugger, diskResizer, diskCopier, diskMeter, secretKeeper:
+	case pauser, logger, finder, screenshotter, machines, metadataSetter, nicPlugger, pciLister, diskPlugger, diskResizer, diskCopier, diskMeter, secretKeeper:
 		return able(h.Driver, n)
 	case bootableDisks, crashingDisks, disksByHand, slowCopies:
 		return h.metWithDisks(n)
@@ -110,6 +113,8 @@ func (h Harness) met(n need) bool {
 		return h.met(nicPlugger) && h.met(crashes)
 	case unplugsByHand:
 		return h.met(bootablePlugger) && h.UnplugByHand != nil
+	case bootableFinder:
+		return h.met(finder) && h.met(bootable)
 	case pciDevices:
 		return h.SetPCI != nil
 	case bootable:
@@ -148,6 +153,10 @@ func able(d virt.Driver, n need) (ok bool) {
 		_, ok = d.(virt.Pauser)
 	case logger:
 		_, ok = d.(virt.ConsoleLogger)
+	case finder:
+		_, ok = d.(virt.ConsoleFinder)
+	case screenshotter:
+		_, ok = d.(virt.Screenshotter)
 	case machines:
 		_, ok = d.(virt.MachineTeller)
 	case metadataSetter:
@@ -188,7 +197,7 @@ func ableWithDisks(d virt.Driver, n need) (ok bool) {
 func TestDriver(t *testing.T, open func(t *testing.T) Harness) {
 	var done tally
 	groups := []group{hostPromises, createPromises, remakePromises, textPromises, startPromises, stopPromises, destroyPromises,
-		guestPromises, pausePromises, consolePromises, machinePromises, eventPromises, outsidePromises, pciPromises, nicPromises, diskPromises, resizePromises, copyPromises,
+		guestPromises, pausePromises, consolePromises, finderPromises, screenshotPromises, machinePromises, eventPromises, outsidePromises, pciPromises, nicPromises, diskPromises, resizePromises, copyPromises,
 		usePromises, secretPromises, metadataPromises, contextPromises,
 		closePromises, concurrencyPromises}
 	for _, g := range groups {
