@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"compute-agent/virt"
@@ -154,6 +155,11 @@ func strike(t *testing.T, method string, when fake.Moment, do fake.Action) (hv *
 	return hv, d, s, err
 }
 
+// inBubble runs a test whose clock goes on only when all that it does waits: a call has its time, however slow the machine is.
+func inBubble(test func(*testing.T)) func(*testing.T) {
+	return func(t *testing.T) { synctest.Test(t, test) }
+}
+
 func TestFaultsAtEveryMethod(t *testing.T) {
 	moments := map[string]fake.Moment{"before": fake.Before, "after": fake.After}
 	for method, m := range methods {
@@ -162,7 +168,7 @@ func TestFaultsAtEveryMethod(t *testing.T) {
 			if when == fake.After {
 				want = m.to
 			}
-			t.Run(method+" fails "+moment, func(t *testing.T) {
+			t.Run(method+" fails "+moment, inBubble(func(t *testing.T) {
 				hv, d, s, err := strike(t, method, when, fake.Fail(virt.ErrBusy))
 				if !errors.Is(err, virt.ErrBusy) {
 					t.Errorf("error is %v, want ErrBusy", err)
@@ -173,8 +179,8 @@ func TestFaultsAtEveryMethod(t *testing.T) {
 				if _, err := d.Host(t.Context()); err != nil {
 					t.Errorf("the next call: %v", err)
 				}
-			})
-			t.Run(method+" hangs "+moment, func(t *testing.T) {
+			}))
+			t.Run(method+" hangs "+moment, inBubble(func(t *testing.T) {
 				hv, _, s, err := strike(t, method, when, fake.Hang)
 				if !errors.Is(err, virt.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("error is %v, want ErrUnavailable that wraps DeadlineExceeded", err)
@@ -182,8 +188,8 @@ func TestFaultsAtEveryMethod(t *testing.T) {
 				if got := stateOf(t, hv, s.ID); got != want {
 					t.Errorf("state is %v, want %v", got, want)
 				}
-			})
-			t.Run(method+" dies "+moment, func(t *testing.T) {
+			}))
+			t.Run(method+" dies "+moment, inBubble(func(t *testing.T) {
 				hv, d, s, err := strike(t, method, when, fake.Die)
 				if !errors.Is(err, virt.ErrUnavailable) {
 					t.Errorf("error is %v, want ErrUnavailable", err)
@@ -202,7 +208,7 @@ func TestFaultsAtEveryMethod(t *testing.T) {
 				if got := stateOf(t, hv, s.ID); got != want {
 					t.Errorf("a dead driver changed the state to %v", got)
 				}
-			})
+			}))
 		}
 	}
 }
