@@ -37,6 +37,10 @@ type Servers interface {
 	RebootServer(ctx context.Context, id string, how compute.Reboot) error
 	PauseServer(ctx context.Context, id string) error
 	UnpauseServer(ctx context.Context, id string) error
+	// RebuildServer makes a server anew of an image and returns it as it will be. RescueServer has it boot from another disk until it is unrescued.
+	RebuildServer(ctx context.Context, id string, req compute.RebuildRequest) (compute.Server, error)
+	RescueServer(ctx context.Context, id string, req compute.RescueRequest) error
+	UnrescueServer(ctx context.Context, id string) error
 	UpdateServer(ctx context.Context, id string, change compute.ServerChange) (compute.Server, error)
 	Server(ctx context.Context, id string) (compute.Server, error)
 	Servers(ctx context.Context) ([]compute.Server, error)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"compute-agent/compute"
@@ -12,6 +13,9 @@ import (
 // serverStatus is the word that the API has for a state (nova.api.openstack.common): what is
 // being done shows only where Nova shows it.
 func serverStatus(vm compute.VMState, task compute.TaskState) string {
+	if slices.Contains(rebuilding, task) {
+		return "REBUILD"
+	}
 	switch vm {
 	case compute.Active:
 		switch task {
@@ -46,6 +50,9 @@ func serverStatus(vm compute.VMState, task compute.TaskState) string {
 	}
 	return "UNKNOWN"
 }
+
+// rebuilding are the task states that show, whatever the server was.
+var rebuilding = []compute.TaskState{compute.TaskRebuilding, compute.TaskRebuildDevices, compute.TaskRebuildSpawning}
 
 // novaTime is seconds and a Z.
 func novaTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
@@ -95,7 +102,7 @@ func (a *api) serverCore(c *call, s compute.Server, has *belongings) map[string]
 		view["image"] = ""
 	}
 	switch view["status"] {
-	case "ACTIVE", "BUILD", "VERIFY_RESIZE":
+	case "ACTIVE", "BUILD", "REBUILD", "VERIFY_RESIZE":
 		view["progress"] = 0
 	}
 	if s.Fault != nil && (s.VM == compute.Error || s.VM == compute.Deleted) {

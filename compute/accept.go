@@ -27,30 +27,37 @@ func (m *Manager) begin(ctx context.Context, serverID string, kind OperationKind
 // beginWith is begin for a command whose acceptance changes other records too, in the transaction that stores the intent: accept does
 // that and returns the operation's arguments. The operation's goroutine is nil when the agent stops: the next start does it.
 func (m *Manager) beginWith(ctx context.Context, serverID string, kind OperationKind, accept func(Writer, Server) (json.RawMessage, error)) (*run, error) {
-	unlock, err := m.accepting.Lock(ctx, serverID)
+	return m.beginAs(ctx, m.newOperation(ctx, kind, serverID, nil), accept)
+}
+
+// beginAs is beginWith for an operation that is known by its ID before it is accepted.
+func (m *Manager) beginAs(ctx context.Context, op Operation, accept func(Writer, Server) (json.RawMessage, error)) (*run, error) {
+	unlock, err := m.accepting.Lock(ctx, op.ServerID)
 	if err != nil {
-		return nil, fmt.Errorf("%s server %s: %w", kind, serverID, err)
+		return nil, fmt.Errorf("%s server %s: %w", op.Kind, op.ServerID, err)
 	}
 	defer unlock()
 	if err := m.open(); err != nil {
 		return nil, err
 	}
-	op := m.newOperation(ctx, kind, serverID, nil)
 	// Not cancelled with the request: a commit must not be in doubt.
 	err = m.store.Update(context.WithoutCancel(ctx), func(tx Writer) error {
-		s, err := tx.Server(serverID)
+		s, err := tx.Server(op.ServerID)
 		if err != nil {
 			return err
 		}
 		if op.Args, err = accept(tx, s); err != nil {
 			return err
 		}
+		if s, err = tx.Server(op.ServerID); err != nil { // as it was accepted
+			return err
+		}
 		if s.Task != TaskNone {
-			if err := m.replace(tx, serverID, kind); err != nil {
+			if err := m.replace(tx, op.ServerID, op.Kind); err != nil {
 				return err
 			}
 		}
-		s.Task, s.Updated = acceptedTask[kind], op.Started
+		s.Task, s.Updated = acceptedTask[op.Kind], op.Started
 		if err := tx.UpdateServer(s); err != nil {
 			return err
 		}
@@ -72,6 +79,9 @@ var acceptedTask = map[OperationKind]TaskState{
 	OpRebootHard: TaskRebootingHard,
 	OpPause:      TaskPausing,
 	OpUnpause:    TaskUnpausing,
+	OpRebuild:    TaskRebuilding,
+	OpRescue:     TaskRescuing,
+	OpUnrescue:   TaskUnrescuing,
 
 	OpAttachInterface: TaskAttachingInterface,
 	OpDetachInterface: TaskDetachingInterface,

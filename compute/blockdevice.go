@@ -47,7 +47,7 @@ func (d BlockDevice) connected() bool { return d.Connection != nil }
 // guestVolumes are the block devices that a guest which is made now gets.
 func guestVolumes(tx VolumeReader, serverID string) ([]BlockDevice, error) {
 	list, err := tx.BlockDevices(serverID)
-	return slices.DeleteFunc(list, func(d BlockDevice) bool { return !d.Attached || d.spare() }), err
+	return ofGuest(list), err
 }
 
 // wanted is what is asked of a volume's place.

@@ -73,6 +73,11 @@ func eachVolume(list []BlockDevice, do func(BlockDevice) error) error {
 	return errs[i]
 }
 
+// ofGuest are those of a server's volumes that a guest which is made now gets.
+func ofGuest(list []BlockDevice) []BlockDevice {
+	return slices.DeleteFunc(list, func(d BlockDevice) bool { return !d.Attached || d.spare() })
+}
+
 // readyVolumes has all volumes of the server's guest on the host, and their secrets with the hypervisor, before the guest is made or started; once in an
 // operation. After a restart of the host none of them is there.
 func (w *work) readyVolumes(ctx context.Context) error {
@@ -83,8 +88,7 @@ func (w *work) readyVolumes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(d BlockDevice) bool { return !d.Attached || d.spare() })
-	err = eachVolume(list, func(d BlockDevice) error {
+	err = eachVolume(ofGuest(list), func(d BlockDevice) error {
 		_, err := w.connectVolume(ctx, d)
 		return err
 	})
@@ -271,14 +275,8 @@ func (w *work) disconnectVolume(ctx context.Context, d BlockDevice, dispose bool
 		return context.Cause(ctx)
 	}
 	defer unlock()
-	if d.connected() {
-		if err := w.takeOffHost(ctx, d); err != nil {
-			return err
-		}
-		d.Connection, d.Device = nil, connector.Device{}
-		if err := w.putDevice(ctx, d, nil); err != nil {
-			return err
-		}
+	if err := w.leaveHost(ctx, &d); err != nil {
+		return err
 	}
 	if err := w.m.opt.Volumes.Remove(ctx, d.AttachmentID); !isGone(err) {
 		return volumesCall(err)
@@ -291,6 +289,35 @@ func (w *work) disconnectVolume(ctx context.Context, d BlockDevice, dispose bool
 		}
 	}
 	return w.save(ctx, func(*Server) {}, func(tx Writer) error { return tx.DeleteBlockDevice(d.ID) })
+}
+
+// leaveHost takes a volume away from the host, whose lock is held, and notes that it is not there.
+func (w *work) leaveHost(ctx context.Context, d *BlockDevice) error {
+	if !d.connected() {
+		return nil
+	}
+	if err := w.takeOffHost(ctx, *d); err != nil {
+		return err
+	}
+	d.Connection, d.Device = nil, connector.Device{}
+	return w.putDevice(ctx, *d, nil)
+}
+
+// renewVolume has a volume that no guest uses leave the host and come back, by the way that the service names now, and as the disk that it always was.
+func (w *work) renewVolume(ctx context.Context, d BlockDevice) error {
+	unlock, err := w.m.volumes.Lock(ctx, d.VolumeID)
+	if err != nil {
+		return context.Cause(ctx)
+	}
+	err = w.leaveHost(ctx, &d)
+	unlock()
+	if err != nil {
+		return err
+	}
+	if _, err := w.connectVolume(ctx, d); err != nil {
+		return err
+	}
+	return volumesCall(w.m.opt.Volumes.Complete(ctx, d.AttachmentID))
 }
 
 // isGone says that what was to go has gone.
@@ -370,26 +397,21 @@ func (w *work) repoint(ctx context.Context) error {
 		made, err = tx.Definition(w.op.ServerID)
 		return ignoreMissing(err)
 	})
-	if err != nil || len(list) == 0 || made.ID == "" {
+	if err != nil || len(list) == 0 || made.ID == "" || w.server.inPlaceOfAll() {
 		return err
 	}
 	disks, stopped, err := w.disks()
 	if err != nil {
 		return err
 	}
-	now, moved := made.Clone(), false
-	for _, d := range list {
-		at, has := slices.IndexFunc(now.Disks, hasTarget(d.Name)), slices.IndexFunc(disks, func(p virt.PluggedDisk) bool { return p.Target == d.Name })
-		if at < 0 || has < 0 {
-			continue
-		}
-		var drive guest.Drive
-		if err := d.behind(&drive); err != nil {
-			return err
-		}
-		now.Disks[at].Source = drive.Source
-		moved = moved || !sameSource(disks[has].Source, drive.Source)
+	now, err := pointAt(made, list)
+	if err != nil {
+		return err
 	}
+	moved := slices.ContainsFunc(list, func(d BlockDevice) bool {
+		at, has := slices.IndexFunc(now.Disks, hasTarget(d.Name)), slices.IndexFunc(disks, func(p virt.PluggedDisk) bool { return p.Target == d.Name })
+		return at >= 0 && has >= 0 && !sameSource(disks[has].Source, now.Disks[at].Source)
+	})
 	switch {
 	case moved && !stopped:
 		return nil // it runs with what it has
@@ -399,6 +421,23 @@ func (w *work) repoint(ctx context.Context) error {
 		}
 	}
 	return w.keepDefinition(ctx, now)
+}
+
+// pointAt is what a guest was made of, with its volumes where they are on the host now.
+func pointAt(made virt.Spec, list []BlockDevice) (virt.Spec, error) {
+	now := made.Clone()
+	for _, d := range list {
+		at := slices.IndexFunc(now.Disks, hasTarget(d.Name))
+		if at < 0 {
+			continue
+		}
+		var drive guest.Drive
+		if err := d.behind(&drive); err != nil {
+			return now, err
+		}
+		now.Disks[at].Source = drive.Source
+	}
+	return now, nil
 }
 
 // disks are those of the server's guest, none without one, and whether it is stopped.

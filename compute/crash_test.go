@@ -116,6 +116,12 @@ var scenarios = []scenario{
 		act: func(w *world, id string) error { return w.SwapVolume(w.t.Context(), id, fileVolume, otherVolume) }},
 	{volumes: true, stride: 4, name: "extend volume", prepare: storing, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: grow},
+	{volumes: true, ports: true, stride: otherStride, name: "rebuild", prepare: wiredStoring, before: compute.Active, after: compute.Active,
+		failed: []compute.VMState{compute.Active, compute.Error}, act: rebuild},
+	{volumes: true, stride: otherStride, name: "rescue", prepare: storing, before: compute.Active, after: compute.Rescued,
+		failed: []compute.VMState{compute.Active}, act: rescue},
+	{volumes: true, stride: otherStride, name: "unrescue", prepare: rescuedStoring, before: compute.Rescued, after: compute.Active,
+		failed: []compute.VMState{compute.Rescued}, act: func(w *world, id string) error { return w.UnrescueServer(w.t.Context(), id) }},
 	{ports: true, name: "detach interface", prepare: attached, before: compute.Active, after: compute.Active, failed: []compute.VMState{compute.Active},
 		act: detachAll},
 }
@@ -184,6 +190,9 @@ func (w *world) expect(where string, states ...compute.VMState) {
 		w.t.Errorf("%s: the server ended in %q, not in one of %q", where, got, states)
 	}
 	w.audit()
+	if !strings.Contains(where, "removing rescue files") {
+		w.auditExtra()
+	}
 	w.auditInterfaces()
 	if w.storage != nil {
 		w.auditVolumes()

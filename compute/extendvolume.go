@@ -70,6 +70,9 @@ func (w *work) extend(ctx context.Context, d BlockDevice, gib int) error {
 
 // resizeDisk has the guest see the size of a volume's device, in bytes. One that does not run sees it when it does.
 func (w *work) resizeDisk(d BlockDevice, bytes int64) error {
+	if w.server.inPlaceOfAll() {
+		return nil // its guest has it not, and perhaps another disk under its name
+	}
 	resizer, can := w.m.driver.(virt.DiskResizer)
 	if !can {
 		return &Failure{Kind: ErrInvalid, Reason: "the hypervisor cannot resize guests' disks"}

@@ -70,12 +70,21 @@ func (d *FileDisks) Files(s Server) Files { return FilesIn(d.dir, d.imageDir, s)
 
 // FilesIn says where FileDisks has a server's files. It looks at nothing.
 func FilesIn(dir, imageDir string, s Server) Files {
-	dir = filepath.Join(dir, s.ID)
-	return Files{
+	return filesAt(filepath.Join(dir, s.ID), imageDir, s)
+}
+
+// filesAt are a server's files in a directory that is all its own.
+func filesAt(dir, imageDir string, s Server) Files {
+	f := Files{
 		Root: filepath.Join(dir, "disk"), Base: filepath.Join(imageDir, s.Image.Checksum),
 		Ephemeral: filepath.Join(dir, "disk.eph0"), Swap: filepath.Join(dir, "disk.swap"),
 		ConfigDrive: filepath.Join(dir, "disk.config"), ConsoleLog: filepath.Join(dir, "console.log"),
 	}
+	if s.Rescue != nil {
+		f.Rescue, f.RescueBase = filepath.Join(dir, "disk.rescue"), filepath.Join(imageDir, s.Rescue.Image.Checksum)
+		f.RescueConfig = filepath.Join(dir, "disk.config.rescue")
+	}
+	return f
 }
 
 // Make implements Disks.
@@ -90,7 +99,11 @@ func (d *FileDisks) Make(ctx context.Context, s Server, on Attached, secret Secr
 	if err := syncDir(d.dir); err != nil {
 		return fmt.Errorf("make the server's directory: %w", err)
 	}
-	files := d.Files(s)
+	return d.fill(ctx, s, d.Files(s), on, secret)
+}
+
+// fill makes a server's disks as files.
+func (d *FileDisks) fill(ctx context.Context, s Server, files Files, on Attached, secret Secrets) error {
 	base := image.Base{Path: files.Base, Format: s.Image.Format}
 	if !s.BootsFromVolume() {
 		if err := image.MakeOverlay(ctx, d.runner, files.Root, base, int64(s.Flavor.DiskGiB)<<30); err != nil {

@@ -25,8 +25,10 @@ func (w *work) succeed(ctx context.Context) error {
 		if known {
 			s.Power = guest.State
 		}
-		w.turn(s, w.proc.target)
-		if s.VM == Active && s.Launched.IsZero() {
+		if w.proc.stays == "" || s.VM != w.proc.stays {
+			w.turn(s, w.proc.target)
+		}
+		if w.proc.launches || s.VM == Active && s.Launched.IsZero() {
 			s.Launched = w.m.now()
 		}
 	}, nil)
@@ -55,19 +57,20 @@ func (w *work) forget(ctx context.Context) error {
 		return err
 	}
 	w.m.ledger.release(w.op.ServerID)
-	w.m.releaseBlob(w.server)
+	w.m.releaseBlobs(w.op.ServerID, w.op.RequestID, w.server.Blobs()...)
 	return nil
 }
 
-// releaseBlob lets go of the image bytes that a server was the last to name.
-func (m *Manager) releaseBlob(s Server) {
-	if m.opt.Blobs == nil || s.Image.Checksum == "" {
-		return
-	}
-	ctx, cancel := m.call()
-	defer cancel()
-	if err := m.opt.Blobs.Release(ctx, s.Image.Checksum); err != nil {
-		m.logger(s.ID, "").Warn("cannot remove the bytes of an image that nobody uses; the next start will", "error", err)
+// releaseBlobs lets go of image bytes that a server or an operation was perhaps the last to name.
+func (m *Manager) releaseBlobs(serverID, requestID string, sums ...string) {
+	for _, sum := range sums {
+		if m.opt.Blobs == nil || sum == "" {
+			continue
+		}
+		err := m.driverCall(func(ctx context.Context) error { return m.opt.Blobs.Release(ctx, sum) })
+		if err != nil {
+			m.logger(serverID, requestID).Warn("cannot remove the bytes of an image that nobody uses; the next start will", "error", err)
+		}
 	}
 }
 
@@ -120,7 +123,7 @@ func (w *work) undo(ctx context.Context, i int, cause error) error {
 			return err
 		}
 	}
-	if w.proc.keeps {
+	if w.proc.keeps || w.proc.spares != nil && w.proc.spares(w) {
 		return cmp.Or(w.leave(ctx), cause)
 	}
 	guest, known := w.m.look(w.op.ServerID)

@@ -122,13 +122,18 @@ func (w *work) createGuest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return w.createAs(ctx, spec, claim)
+}
+
+// createAs makes a server's guest of a Spec whose volumes are on the host.
+func (w *work) createAs(ctx context.Context, spec virt.Spec, claim Claim) error {
 	if err := w.keepDefinition(ctx, spec); err != nil {
 		return err
 	}
 	if err := w.wire(ctx); err != nil {
 		return err
 	}
-	err = w.m.driverCall(func(ctx context.Context) error { return w.m.createFrom(ctx, spec) })
+	err := w.m.driverCall(func(ctx context.Context) error { return w.m.createFrom(ctx, spec) })
 	if err == nil {
 		w.m.ledger.allocate(spec.ID)
 	}

@@ -3,10 +3,12 @@ package compute
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
 
+	"compute-agent/blockdev"
 	"compute-agent/guest"
 	"compute-agent/virt"
 )
@@ -22,7 +24,31 @@ const (
 
 // properties are the image properties that a server's guests are made by.
 func (s Server) properties() map[string]string {
-	return (&guest.Request{Image: guest.Image{Properties: s.Image.Properties}, Settled: s.Hardware}).Properties()
+	image, settled := s.guestProperties()
+	return (&guest.Request{Image: guest.Image{Properties: image}, Settled: settled}).Properties()
+}
+
+// rescueBuses are the properties that a rescue image has for itself where its disk comes first.
+var rescueBuses = []string{blockdev.PropDiskBus, blockdev.PropCDROMBus, "hw_scsi_model"}
+
+// guestProperties are the image properties that a server's guest is defined by, and those that were settled for it. All of its hardware stays what it is
+// during a rescue; only which bus the disks are on is for the system to say that is booted then.
+func (s Server) guestProperties() (image, settled map[string]string) {
+	image, settled = s.Image.Properties, s.Hardware
+	if !s.inPlaceOfAll() {
+		return image, settled
+	}
+	image, settled = maps.Clone(image), maps.Clone(settled)
+	for _, key := range rescueBuses {
+		if value := s.Rescue.Image.Properties[key]; value != "" {
+			if image == nil {
+				image = map[string]string{}
+			}
+			image[key] = value
+			delete(settled, key)
+		}
+	}
+	return image, settled
 }
 
 // define says what a server's guest would be made of now, by its claim.

@@ -176,7 +176,7 @@ func (l *Library) release(ctx context.Context, sha string) {
 	}
 }
 
-// namedBlobs is the set of SHA-256 that an image, a server or a volume in the making names.
+// namedBlobs is the set of SHA-256 that an image, a server, an operation or a volume in the making names.
 func namedBlobs(r Reader) (map[string]bool, error) {
 	images, err := r.Images()
 	if err != nil {
@@ -191,7 +191,18 @@ func namedBlobs(r Reader) (map[string]bool, error) {
 		names[img.SHA256] = true
 	}
 	for _, s := range servers {
-		names[s.Image.Checksum] = true
+		for _, sum := range s.Blobs() {
+			names[sum] = true
+		}
+	}
+	operations, err := r.Operations()
+	if err != nil {
+		return nil, err
+	}
+	for _, op := range operations {
+		for _, sum := range op.blobs() {
+			names[sum] = true
+		}
 	}
 	volumes, err := r.Volumes()
 	for _, v := range volumes {

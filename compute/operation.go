@@ -20,6 +20,9 @@ const (
 	OpRebootHard OperationKind = "reboot-hard"
 	OpPause      OperationKind = "pause"
 	OpUnpause    OperationKind = "unpause"
+	OpRebuild    OperationKind = "rebuild"
+	OpRescue     OperationKind = "rescue"
+	OpUnrescue   OperationKind = "unrescue"
 
 	OpAttachInterface OperationKind = "attach-interface"
 	OpDetachInterface OperationKind = "detach-interface"

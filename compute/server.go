@@ -45,6 +45,9 @@ type Server struct {
 	// ConfigDriveFormat is iso9660 or vfat, as it was chosen when the server was created; empty for iso9660.
 	ConfigDriveFormat string
 
+	// Rescue is what the server's guest boots from in place of its own system; nil for a server that is not being rescued.
+	Rescue *Rescue
+
 	// GuestPassword is what the guest has posted to the metadata service: a password of its own making, encrypted by the server's key. Whoever
 	// has the private one can read it. Empty for none.
 	GuestPassword string
@@ -70,6 +73,29 @@ func (s Server) GuestName() string {
 
 // BootsFromVolume says that the server has no root disk of its own.
 func (s Server) BootsFromVolume() bool { return s.ImageID == "" }
+
+// Rescue is what a rescued server boots, and what it was.
+type Rescue struct {
+	ImageID string
+	Image   ImageRef
+	// Stable says that the server's own drives keep their places and the rescue disk comes behind them, as hw_rescue_device or hw_rescue_bus
+	// of its image ask. Else it comes first and the server's root disk second, and its volumes are not there.
+	Stable      bool
+	ConfigDrive bool
+	// Made is what the server's guest was made of, and will be again; nil where that is not known.
+	Made *virt.Spec
+}
+
+// inPlaceOfAll says that a rescued server's guest has none of its drives but the root disk.
+func (s Server) inPlaceOfAll() bool { return s.Rescue != nil && !s.Rescue.Stable }
+
+// Blobs are the names of the image bytes that the server's disks are made on, empty ones too.
+func (s Server) Blobs() []string {
+	if s.Rescue == nil {
+		return []string{s.Image.Checksum}
+	}
+	return []string{s.Image.Checksum, s.Rescue.Image.Checksum}
+}
 
 // ImageRef is the part of an image that a server depends on for as long as it lives.
 type ImageRef struct {

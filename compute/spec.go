@@ -102,17 +102,22 @@ func (m machine) request(s Server, files Files) guest.Request {
 	if i := slices.IndexFunc(m.volumes, BlockDevice.root); i >= 0 {
 		rootType, rootID = "volume", m.volumes[i].VolumeID
 	}
-	return guest.Request{
+	image, settled := s.guestProperties()
+	r := guest.Request{
 		Server: guest.Server{
 			ID: s.ID, GuestName: s.GuestName(), Title: s.Name, Name: s.Name, Created: s.Created,
 			UserID: s.UserID, UserName: s.UserName, ProjectID: s.ProjectID, ProjectName: s.ProjectName,
 			RootType: rootType, RootID: rootID,
 		},
-		Flavor: guestFlavor(s.Flavor), Image: guest.Image{Format: s.Image.Format, Properties: s.Image.Properties}, Settled: s.Hardware,
+		Flavor: guestFlavor(s.Flavor), Image: guest.Image{Format: s.Image.Format, Properties: image}, Settled: settled,
 		Placed: m.placed, Cells: m.cells, NUMA: m.numa, Ports: m.ports, PCI: m.devices, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
 		HostSerial: m.guests.HostSerial,
 		Host:       m.host, Options: m.guests.Options, Package: m.version,
 	}
+	if s.Rescue != nil {
+		r.Rescue = &guest.Rescue{Stable: s.Rescue.Stable}
+	}
+	return r
 }
 
 func guestFlavor(f Flavor) guest.Flavor {
@@ -181,7 +186,12 @@ func driveRequest(s Server, volumes []BlockDevice, virtType, arch, machineType s
 	if s.Flavor.SwapMiB > 0 {
 		r.Swap = &blockdev.Wanted{}
 	}
-	if s.ConfigDrive {
+	drive := s.ConfigDrive
+	if s.Rescue != nil {
+		r.Rescue = &blockdev.RescueImage{Stable: s.Rescue.Stable, Properties: s.Rescue.Image.Properties}
+		drive = s.Rescue.ConfigDrive
+	}
+	if drive {
 		r.ConfigDrive = string(s.driveFormat())
 	}
 	return r
@@ -199,6 +209,12 @@ func (f Files) behind(d *guest.Drive, p blockdev.Drive, s Server) {
 		d.Source.File, d.Format = f.Swap, "raw"
 	case blockdev.ConfigDrive:
 		d.Source.File, d.Format = f.ConfigDrive, "raw"
+		if s.Rescue != nil {
+			d.Source.File = f.RescueConfig
+		}
+	case blockdev.Rescue:
+		d.Source.File, d.Format = f.Rescue, "qcow2"
+		d.Backing = []virt.Backing{{Path: f.RescueBase, Format: s.Rescue.Image.Format}}
 	}
 }
 

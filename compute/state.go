@@ -40,6 +40,11 @@ const (
 	TaskRebootStartedHard TaskState = "reboot_started_hard"
 	TaskPausing           TaskState = "pausing"
 	TaskUnpausing         TaskState = "unpausing"
+	TaskRebuilding        TaskState = "rebuilding"
+	TaskRebuildDevices    TaskState = "rebuild_block_device_mapping"
+	TaskRebuildSpawning   TaskState = "rebuild_spawning"
+	TaskRescuing          TaskState = "rescuing"
+	TaskUnrescuing        TaskState = "unrescuing"
 
 	// In Nova nothing shows of these.
 	TaskAttachingInterface  TaskState = "attaching_interface"

@@ -261,6 +261,7 @@ func TestJournalNames(t *testing.T) {
 	m := &Manager{opt: Options{}.withDefaults()}
 	var b strings.Builder
 	for _, kind := range []OperationKind{OpCreate, OpDelete, OpStart, OpStop, OpRebootSoft, OpRebootHard, OpPause, OpUnpause,
+		OpRebuild, OpRescue, OpUnrescue,
 		OpAttachInterface, OpDetachInterface, OpAttachVolume, OpDetachVolume, OpSwapVolume, OpExtendVolume} {
 		p, known := m.procedure(kind)
 		if !known {

@@ -58,16 +58,17 @@ type rule struct {
 // Stopped both "shutoff" and "stopped". Beyond that table and as in Nova's code: delete is allowed
 // in every VM and task state, and a hard reboot also where it is the way out: paused, suspended,
 // error, and while a soft reboot is under way or a guest does not let go of an interface or a volume.
+// A server in error can be rebuilt and rescued, and a rescued one is neither paused nor stopped: it would come back as something else.
 var rules = []rule{
 	{command: CmdCreate, from: []VMState{Building}, target: Active},
-	{command: CmdPause, from: []VMState{Active, Stopped, Rescued}, target: Paused},
+	{command: CmdPause, from: []VMState{Active, Stopped}, target: Paused},
 	{command: CmdUnpause, from: []VMState{Paused}, target: Active},
 	{command: CmdSuspend, from: []VMState{Active, Stopped}, target: Suspended},
 	{command: CmdResume, from: []VMState{Suspended}, target: Active},
-	{command: CmdRescue, from: []VMState{Active, Stopped}, target: Rescued},
+	{command: CmdRescue, from: []VMState{Active, Stopped, Error}, target: Rescued, launched: true},
 	{command: CmdUnrescue, from: []VMState{Rescued}, target: Active},
 	{command: CmdSetAdminPassword, from: []VMState{Active}, target: Active},
-	{command: CmdRebuild, from: []VMState{Active, Stopped}, target: Active},
+	{command: CmdRebuild, from: []VMState{Active, Stopped, Error}, target: Active, launched: true},
 	{command: CmdSoftDelete, from: []VMState{Active, Stopped, Error}, target: SoftDeleted},
 	{command: CmdRestore, from: []VMState{SoftDeleted}, target: Active},
 	{command: CmdForceDelete, from: []VMState{SoftDeleted}, target: Deleted},
@@ -75,7 +76,7 @@ var rules = []rule{
 	{command: CmdBackup, from: []VMState{Active, Stopped}},
 	{command: CmdSnapshot, from: []VMState{Active, Stopped}},
 	{command: CmdStart, from: []VMState{Stopped}, target: Active},
-	{command: CmdStop, from: []VMState{Active, Stopped, Rescued}, target: Stopped},
+	{command: CmdStop, from: []VMState{Active, Stopped}, target: Stopped},
 	{command: CmdReboot, from: []VMState{Active, Stopped, Rescued}, target: Active},
 	{command: CmdRebootHard, from: []VMState{Active, Stopped, Rescued, Paused, Suspended, Error}, target: Active,
 		over: []TaskState{TaskRebooting, TaskRebootStarted, TaskAttachingInterface, TaskDetachingInterface, TaskDetachingVolume}, launched: true},
@@ -140,10 +141,13 @@ func mayBecome(from, to VMState) bool {
 }
 
 // become assigns the server's VM state; no other function does. A server that leaves Error leaves
-// its fault behind.
+// its fault behind. One whose guest is a rescuer's is never active, but rescued.
 func become(s *Server, to VMState) error {
 	if !mayBecome(s.VM, to) {
 		return fmt.Errorf("server %s: no transition from %q to %q", s.ID, s.VM, to)
+	}
+	if to == Active && s.Rescue != nil {
+		to = Rescued
 	}
 	s.VM = to
 	if to != Error {

@@ -37,8 +37,8 @@ func (r CreateRequest) validate() error {
 	if n := base64.StdEncoding.EncodedLen(len(r.UserData)); n > maxUserData {
 		return invalid("user_data", "it is %d bytes in base64, more than %d", n, maxUserData)
 	}
-	if len(r.AdminPassword) > maxPassword || !utf8.ValidString(r.AdminPassword) {
-		return invalid("adminPass", "it is not UTF-8 of at most %d bytes", maxPassword)
+	if err := validatePassword(r.AdminPassword); err != nil {
+		return err
 	}
 	return validateMetadata(r.Metadata)
 }
@@ -67,6 +67,13 @@ func validateDescription(text string) error {
 	control := func(r rune) bool { return unprintable(r) && r != '\n' && r != '\t' && r != '\r' }
 	if !utf8.ValidString(text) || utf8.RuneCountInString(text) > maxDescription || strings.ContainsFunc(text, control) {
 		return invalid("description", "it is not text of at most %d characters", maxDescription)
+	}
+	return nil
+}
+
+func validatePassword(password string) error {
+	if len(password) > maxPassword || !utf8.ValidString(password) {
+		return invalid("adminPass", "it is not UTF-8 of at most %d bytes", maxPassword)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (m *Manager) VolumeUse(ctx context.Context) ([]VolumeUse, error) {
 	}
 	var all []BlockDevice
 	err = m.store.View(ctx, func(tx Reader) error {
-		all, err = tx.AllBlockDevices()
+		all, err = guestsVolumes(tx)
 		return err
 	})
 	type place struct{ server, target string }
@@ -47,6 +47,29 @@ func (m *Manager) VolumeUse(ctx context.Context) ([]VolumeUse, error) {
 	return list, err
 }
 
+// guestsVolumes are the block devices of all servers, but of those whose guests have none of their volumes: some are rescued without.
+func guestsVolumes(tx Reader) ([]BlockDevice, error) {
+	all, err := tx.AllBlockDevices()
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	states, err := tx.ServerStates()
+	if err != nil {
+		return nil, err
+	}
+	without := map[string]bool{}
+	for _, s := range states {
+		if s.VM != Rescued && s.VM != Error {
+			continue
+		}
+		if s, err = tx.Server(s.ID); err != nil {
+			return nil, err
+		}
+		without[s.ID] = s.inPlaceOfAll()
+	}
+	return slices.DeleteFunc(all, func(d BlockDevice) bool { return without[d.ServerID] }), nil
+}
+
 // compareDisks holds the volumes of servers that nothing is under way on against the disks of their guests.
 func (m *Manager) compareDisks(in inventory) (found []difference) {
 	plugger, can := m.driver.(virt.DiskPlugger)
@@ -55,7 +78,7 @@ func (m *Manager) compareDisks(in inventory) (found []difference) {
 	}
 	var all []BlockDevice
 	err := m.store.View(m.base, func(tx Reader) (err error) {
-		all, err = tx.AllBlockDevices()
+		all, err = guestsVolumes(tx)
 		return err
 	})
 	if err != nil {

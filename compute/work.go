@@ -25,7 +25,12 @@ type step struct {
 type procedure struct {
 	steps  []step
 	target VMState // that success leads to
+	stays  VMState // a server in this one stays in it instead
 	keeps  bool    // instead of a target: the server stays what it is, also when a failure was undone
+	// spares says, once a failure was undone, whether the server is what it was before; nil: it is not.
+	spares func(*work) bool
+	// launches says that the server's system is another one afterwards: Nova's launched_at is then.
+	launches bool
 
 	// On failure the steps are undone. The server is then in Error, or, where whenGone is set, in
 	// the state that its guest shows, and in whenGone if it has none.
@@ -54,6 +59,12 @@ func (m *Manager) procedure(kind OperationKind) (procedure, bool) {
 		return m.pauseProcedure(), true
 	case OpUnpause:
 		return m.unpauseProcedure(), true
+	case OpRebuild:
+		return m.rebuildProcedure(), true
+	case OpRescue:
+		return m.rescueProcedure(), true
+	case OpUnrescue:
+		return m.unrescueProcedure(), true
 	case OpAttachInterface:
 		return m.attachInterfaceProcedure(), true
 	case OpDetachInterface:
@@ -105,6 +116,7 @@ func (w *work) run(ctx context.Context) error {
 		w.log.Info("operation done", "took", time.Since(w.began))
 	}
 	w.m.opt.Observe(Observation{Kind: w.op.Kind, Undo: w.op.Undoing, Took: time.Since(w.began), Err: err})
+	w.m.releaseBlobs(w.op.ServerID, w.op.RequestID, w.op.blobs()...)
 	return err
 }
 

@@ -37,6 +37,8 @@ type world struct {
 	vcpus   int               // of the flavor; 0 is 1
 	wrote   notice            // raised after each write to the store
 
+	otherProperties map[string]string // of the second image
+
 	connects    bool // the agents have networks
 	wires       wires
 	fabric      compute.Fabric // in place of the wires
@@ -59,8 +61,10 @@ type agent struct {
 
 const (
 	flavorID = "1"
-	imageID  = "6b2f1a35-1f0c-4a55-8d58-0f4b3b8e4f01"
-	userID   = "user"
+	// otherImageID has the same bytes.
+	otherImageID = "6b2f1a35-1f0c-4a55-8d58-0f4b3b8e4f02"
+	imageID      = "6b2f1a35-1f0c-4a55-8d58-0f4b3b8e4f01"
+	userID       = "user"
 )
 
 // imageBytes are a raw image of one sector, shared by all tests.
@@ -159,6 +163,8 @@ func (w *world) seed() {
 			tx.PutFlavor(flavor),
 			tx.PutImage(compute.Image{ID: imageID, Name: "tiny", Status: compute.ImageActive, DiskFormat: "raw", ContainerFormat: "bare",
 				Size: int64(len(imageBytes)), VirtualSize: int64(len(imageBytes)), SHA256: hex.EncodeToString(sum[:])}),
+			tx.PutImage(compute.Image{ID: otherImageID, Name: "other", Status: compute.ImageActive, DiskFormat: "raw", ContainerFormat: "bare",
+				Size: int64(len(imageBytes)), VirtualSize: int64(len(imageBytes)), SHA256: hex.EncodeToString(sum[:]), Properties: w.otherProperties}),
 			tx.PutKeypair(compute.Keypair{UserID: userID, Name: "key", Type: "ssh", PublicKey: "ssh-ed25519 AAAA"}),
 		)
 	})
@@ -314,6 +320,7 @@ func (w *world) files() []string {
 var promised = map[compute.VMState][]virt.PowerState{
 	compute.Active:  {virt.PowerRunning},
 	compute.Paused:  {virt.PowerPaused},
+	compute.Rescued: {virt.PowerRunning},
 	compute.Stopped: {virt.PowerShutdown, virt.PowerCrashed, virt.PowerNoState},
 }
 
@@ -334,6 +341,9 @@ func (w *world) audit() {
 		}
 		if want, ok := promised[s.VM]; ok && !slices.Contains(want, g.State) {
 			w.t.Errorf("server is %s, its guest %s", s.VM, g.State)
+		}
+		if there {
+			w.auditSystem(s)
 		}
 		built := !s.Launched.IsZero()
 		if _, claimed := claims[s.ID]; claimed != built || (there && !built) {
@@ -364,6 +374,30 @@ func (w *world) audit() {
 	w.auditPorts()
 	if found := w.Differences(); len(found) > 0 {
 		w.t.Errorf("the agent's own audit finds %q", found)
+	}
+}
+
+// auditSystem compares what a server says that it boots with its guest, and with the disks that there are.
+func (w *world) auditSystem(s compute.Server) {
+	w.t.Helper()
+	spec, err := w.hv.Spec(s.ID)
+	w.must(err)
+	rescued := slices.ContainsFunc(spec.Disks, func(d virt.Disk) bool { return strings.HasSuffix(d.Source.File, "disk.rescue") })
+	if rescued != (s.Rescue != nil) {
+		w.t.Errorf("server in %s is rescued: %v; its guest has a rescue disk: %v", s.VM, s.Rescue != nil, rescued)
+	}
+}
+
+// auditExtra says which disks of a rebuild or a rescue are left.
+func (w *world) auditExtra() {
+	w.t.Helper()
+	for _, s := range w.servers() {
+		for _, name := range []string{"rebuild", "disk.rescue", "disk.config.rescue"} {
+			_, err := os.Lstat(filepath.Join(w.state, "instances", s.ID, name))
+			if err == nil && (name == "rebuild" || s.Rescue == nil) {
+				w.t.Errorf("server in %s has files left: %q", s.VM, name)
+			}
+		}
 	}
 }
 
@@ -618,6 +652,26 @@ func (d *mortalDisks) Make(ctx context.Context, s compute.Server, on compute.Att
 
 func (d *mortalDisks) Remove(ctx context.Context, id string) error {
 	return d.fate.around("removing files", func() error { return d.FileDisks.Remove(ctx, id) })
+}
+
+func (d *mortalDisks) Prepare(ctx context.Context, s compute.Server, on compute.Attached, secret compute.Secrets) error {
+	return d.fate.around("preparing files", func() error { return d.FileDisks.Prepare(ctx, s, on, secret) })
+}
+
+func (d *mortalDisks) Replace(ctx context.Context, s compute.Server) error {
+	return d.fate.around("replacing files", func() error { return d.FileDisks.Replace(ctx, s) })
+}
+
+func (d *mortalDisks) Discard(ctx context.Context, id string) error {
+	return d.fate.around("discarding files", func() error { return d.FileDisks.Discard(ctx, id) })
+}
+
+func (d *mortalDisks) MakeRescue(ctx context.Context, s compute.Server, on compute.Attached, secret compute.Secrets) error {
+	return d.fate.around("making rescue files", func() error { return d.FileDisks.MakeRescue(ctx, s, on, secret) })
+}
+
+func (d *mortalDisks) RemoveRescue(ctx context.Context, id string) error {
+	return d.fate.around("removing rescue files", func() error { return d.FileDisks.RemoveRescue(ctx, id) })
 }
 
 type mortalRunner struct {

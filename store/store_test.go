@@ -28,6 +28,8 @@ func fullServer(id string) compute.Server {
 		Image:    compute.ImageRef{Name: "cirros", Checksum: "abc", Format: "qcow2", Properties: map[string]string{"hw_disk_bus": "virtio"}},
 		Hardware: map[string]string{"hw_machine_type": "pc-i440fx-7.2"},
 		Keypair:  &compute.Keypair{UserID: "u", Name: "k", Type: "ssh", PublicKey: "ssh-ed25519 AAAA", Fingerprint: "00:11", Created: noon},
+		Rescue: &compute.Rescue{ImageID: "aid", Stable: true, ConfigDrive: true, Made: new(fullDefinition(id)),
+			Image: compute.ImageRef{Name: "aid", Checksum: "def", Format: "raw", Properties: map[string]string{"hw_rescue_bus": "usb"}}},
 		UserData: []byte{0, 1, 0xff}, Metadata: map[string]string{"a": "b"}, ConfigDrive: true, ConfigDriveFormat: "vfat", GuestPassword: "Kx+=",
 		AccessIPv4: netip.MustParseAddr("192.0.2.5"), AccessIPv6: netip.MustParseAddr("2001:db8::5"),
 		Created: noon, Updated: noon.Add(1), Launched: noon.Add(2), Terminated: noon.Add(3),

@@ -42,7 +42,7 @@ func (p *patient) checkLeftovers(ctx context.Context) verdict {
 	}
 	var named []string
 	for _, s := range servers {
-		named = append(named, s.ID, s.Image.Checksum)
+		named = append(append(named, s.ID), s.Blobs()...)
 	}
 	for _, img := range images {
 		named = append(named, img.SHA256)
