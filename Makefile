@@ -50,6 +50,10 @@ bench: build ## measure the figures that the README names
 pages: ## renew the viewers of the console pages from the packages that scripts/pages names
 	@scripts/pages
 
+.PHONY: pictures
+pictures: setup ## take the pictures of the console pages in docs/ anew, of a real guest
+	go test ./test/browser -count=1 -run 'TestBrowser/(serial|vnc)' -args -screenshots "$(CURDIR)/docs"
+
 .PHONY: golden
 golden: setup ## rewrite the golden files; read the diff
 	@scripts/golden

@@ -89,30 +89,29 @@ window.consolePage = (() => {
 
 	const page = { search, token: tokenOf(search), tokenOf, remember, webSocketAddress, tell, hush, onEnd: (text) => tell(text) };
 
-	// A connection that the page itself closes ended as its user wished, and nothing is told.
-	window.WebSocket = class extends WebSocket {
-		#left = false;
-		#opened = false;
-
-		constructor(address, protocols = []) {
-			super(address, protocols);
+	// A connection that the page itself closes ended as its user wished, and nothing is told. The viewers get real WebSockets: noVNC looks at what they have.
+	window.WebSocket = new Proxy(WebSocket, {
+		construct(native, parameters) {
+			const socket = new native(...parameters);
+			let opened = false;
+			let left = false;
 			remember(location.search || remembered);
-			this.addEventListener('open', () => {
-				this.#opened = true;
+			socket.addEventListener('open', () => {
+				opened = true;
 				hush();
 			});
-			this.addEventListener('close', (event) => {
-				if (!this.#left) {
-					page.onEnd(explain(event, this.#opened));
+			socket.addEventListener('close', (event) => {
+				if (!left) {
+					page.onEnd(explain(event, opened));
 				}
 			});
-		}
-
-		close(...why) {
-			this.#left = this.#left || this.readyState === WebSocket.OPEN;
-			super.close(...why);
-		}
-	};
+			socket.close = (...why) => {
+				left = left || socket.readyState === native.OPEN;
+				native.prototype.close.apply(socket, why);
+			};
+			return socket;
+		},
+	});
 
 	return page;
 })();
