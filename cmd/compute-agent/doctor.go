@@ -99,6 +99,7 @@ func (p *patient) checks() []struct {
 		{"configuration file", p.checkConfigFile},
 		{"api address", p.checkAPIAddress},
 		{"metrics address", p.checkMetricsAddress},
+		{"consoles", p.checkConsoles},
 		{"memory", p.checkMemory},
 		{"huge pages", p.checkHugePages},
 		{"numa nodes", p.checkNUMA},

@@ -416,3 +416,25 @@ func TestDoctorLooksAtAddressesAndTheConfigurationFile(t *testing.T) {
 	p.config.origin["admin_password"] = "environment COMPUTE_AGENT_ADMIN_PASSWORD"
 	expect(t, p.checkConfigFile(t.Context()), statusOK)
 }
+
+func TestDoctorLooksAtConsoles(t *testing.T) {
+	p := &patient{root: "/", config: newConfig()}
+	o := &p.config.Console
+	o.Listen = "127.0.0.1:0"
+	expect(t, p.checkConsoles(t.Context()), statusOK)
+	o.Listen = "0.0.0.0:0"
+	expect(t, p.checkConsoles(t.Context()), statusWarning, "console_tls_cert")
+	o.TLSCert, o.TLSKey = "/nowhere/cert", "/nowhere/key"
+	expect(t, p.checkConsoles(t.Context()), statusFailure, "console_tls_cert and console_tls_key")
+	o.TLSCert, o.TLSKey, o.Listen = "", "", "127.0.0.1:0"
+	o.VNCCA = "/nowhere/ca"
+	expect(t, p.checkConsoles(t.Context()), statusFailure, "/nowhere/ca")
+	o.VNCCA = ""
+	p.config.VNCListen = "0.0.0.0"
+	expect(t, p.checkConsoles(t.Context()), statusWarning, "vnc_listen 0.0.0.0", "past the tokens")
+	p.config.VNCListen = "::1"
+	o.Enabled = false
+	expect(t, p.checkConsoles(t.Context()), statusOK, "off")
+	o.Enabled, o.Listen = true, "192.0.2.1:1" // TEST-NET-1: nobody's address
+	expect(t, p.checkConsoles(t.Context()), statusFailure, "192.0.2.1:1")
+}

@@ -93,7 +93,7 @@ func runAgent(ctx context.Context, c *Config, log *slog.Logger, r *reporter) err
 		}
 		return ended(log, err)
 	}
-	log.Info("ready", "api", a.url, "metrics", a.metricsURL, "took", time.Since(r.started).String())
+	log.Info("ready", "api", a.url, "metrics", a.metricsURL, "consoles", a.consoles.url, "took", time.Since(r.started).String())
 	notify(log, daemon.SdNotifyReady+"\nSTATUS="+a.status())
 	debug.FreeOSMemory() // the garbage of the start
 	go a.feedWatchdog(ctx)

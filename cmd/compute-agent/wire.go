@@ -349,10 +349,14 @@ func (a *agent) serveHTTP(l net.Listener, h http.Handler, certificate *tls.Certi
 
 // status is a line for people.
 func (a *agent) status() string {
-	if a.metricsURL == "" {
-		return "API on " + a.url
+	text := "API on " + a.url
+	if a.metricsURL != "" {
+		text += ", metrics on " + a.metricsURL
 	}
-	return "API on " + a.url + ", metrics on " + a.metricsURL
+	if a.consoles.url != "" {
+		text += ", consoles on " + a.consoles.url
+	}
+	return text
 }
 
 // stop ends the agent: no more requests, then the operations, which have until ctx ends, then

@@ -16,6 +16,7 @@ type consoles struct {
 	listener    net.Listener // nil when consoles are off
 	certificate *tls.Certificate
 	service     *compute.ConsoleService
+	url         string // under which clients reach them; empty when they are off
 }
 
 // listenConsoles takes the address and reads the certificate; nobody is served yet.
@@ -28,19 +29,19 @@ func (a *agent) listenConsoles(ctx context.Context, c *Config) (err error) {
 		return exitError{exitUsage, err}
 	}
 	a.consoles.listener, err = a.listenOn(ctx, "console_listen", c.Console.Listen)
+	if err == nil {
+		a.consoles.url = c.Console.baseURL(a.consoles.listener.Addr())
+	}
 	return err
 }
 
 // openConsoles makes the service of tokens.
 func (a *agent) openConsoles(c *Config) *compute.ConsoleService {
 	finder, _ := a.driver.(virt.ConsoleFinder)
-	opt := compute.ConsoleOptions{
-		Store: a.store, Finder: finder, Disabled: !c.Console.Enabled, Lifetime: c.Console.TokenTTL, PerServer: c.Console.TokensPerServer, Logger: a.log,
-	}
-	if a.consoles.listener != nil {
-		opt.BaseURL = c.Console.baseURL(a.consoles.listener.Addr())
-	}
-	a.consoles.service = compute.NewConsoleService(opt)
+	a.consoles.service = compute.NewConsoleService(compute.ConsoleOptions{
+		Store: a.store, Finder: finder, BaseURL: a.consoles.url, Disabled: !c.Console.Enabled,
+		Lifetime: c.Console.TokenTTL, PerServer: c.Console.TokensPerServer, Logger: a.log,
+	})
 	a.onClose(func() error { a.consoles.service.Close(); return nil })
 	return a.consoles.service
 }
@@ -68,4 +69,3 @@ func loadPair(keys, cert, key string) (*tls.Certificate, error) {
 	}
 	return &pair, nil
 }
-
