@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"compute-agent/api"
@@ -54,6 +55,7 @@ type agent struct {
 	metricsURL string // empty if there are no metrics
 
 	servers []*http.Server
+	stops   []func(context.Context) error // of what goes on after its request
 	failed  chan error // a server that ended though nobody asked it to
 	closers []func() error
 }
@@ -118,7 +120,9 @@ func startAgent(ctx context.Context, c *Config, log *slog.Logger, r *reporter) (
 		return nil, err
 	}
 	a.serveHTTP(apiListener, front, certificate)
-	a.serveConsoles(c)
+	if err := a.serveConsoles(c); err != nil {
+		return nil, err
+	}
 	if metricsListener != nil {
 		a.metricsURL = "http://" + metricsListener.Addr().String() + "/metrics"
 		source := guestSource{guests: a.driver.Guests, node: a.manager.Node}
@@ -362,12 +366,16 @@ func (a *agent) status() string {
 // stop ends the agent: no more requests, then the operations, which have until ctx ends, then
 // everything that was opened.
 func (a *agent) stop(ctx context.Context) error {
-	done := make(chan error, len(a.servers))
+	stops := slices.Clone(a.stops)
 	for _, srv := range a.servers {
-		go func() { done <- shutdown(ctx, srv) }()
+		stops = append(stops, func(ctx context.Context) error { return shutdown(ctx, srv) })
+	}
+	done := make(chan error, len(stops))
+	for _, stop := range stops {
+		go func() { done <- stop(ctx) }()
 	}
 	err := a.manager.Close(ctx)
-	for range a.servers {
+	for range stops {
 		err = errors.Join(err, <-done)
 	}
 	return errors.Join(err, a.close())

@@ -4,9 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
+	"time"
 
 	"compute-agent/compute"
+	"compute-agent/console"
 	"compute-agent/console/pages"
 	"compute-agent/virt"
 )
@@ -46,16 +50,50 @@ func (a *agent) openConsoles(c *Config) *compute.ConsoleService {
 	return a.consoles.service
 }
 
-// serveConsoles serves the pages and the WebSockets.
-func (a *agent) serveConsoles(c *Config) {
+// serveConsoles serves the pages, and the WebSockets to guests.
+func (a *agent) serveConsoles(c *Config) error {
 	if a.consoles.listener == nil {
-		return
+		return nil
+	}
+	proxy, err := console.NewProxy(c.Console.proxy(a.consoles.service, a.log))
+	if err != nil {
+		return exitError{exitUsage, err}
 	}
 	a.consoles.service.Start()
-	a.serveHTTP(a.consoles.listener, pages.Handler(pages.Options{FrameAncestors: c.Console.FrameAncestors}), a.consoles.certificate)
+	a.stops = append(a.stops, proxy.Shutdown)
+	viewers := pages.Handler(pages.Options{FrameAncestors: c.Console.FrameAncestors})
+	a.serveHTTP(a.consoles.listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if console.IsWebSocket(r) {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		viewers.ServeHTTP(w, r)
+	}), a.consoles.certificate)
 	if a.consoles.certificate == nil && !loopbackOnly(c.Console.Listen) {
 		a.log.Warn("consoles can be reached from other hosts without TLS: what is typed crosses the network in the clear", "console_listen", c.Console.Listen)
 	}
+	return nil
+}
+
+// proxy is what the proxy goes by.
+func (o *consoleOptions) proxy(authorizer console.Authorizer, log *slog.Logger) console.Options {
+	return console.Options{
+		Authorizer: authorizer, Log: log, AllowedOrigins: o.Origins, RequireTLS: o.TLSCert != "", VNCAuthSchemes: o.VNCAuthSchemes,
+		VNCTLS:   console.GuestTLS{CAFile: o.VNCCA, CertFile: o.VNCClientCert, KeyFile: o.VNCKey, ServerName: o.GuestName},
+		SPICETLS: console.GuestTLS{CAFile: o.SPICECA, ServerName: o.GuestName},
+		Limits: console.Limits{
+			Connections: o.Connections, ConnectionsPerServer: o.PerServer, ConnectionsPerToken: o.PerToken,
+			Idle: orForever(o.Idle), Total: orForever(o.Session),
+		},
+	}
+}
+
+// orForever says no limit as the proxy understands it, for which zero is the default.
+func orForever(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // loadPair returns nil if no certificate is configured; keys names the keys of the configuration.
