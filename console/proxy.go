@@ -317,7 +317,7 @@ func (p *Proxy) open(ctx context.Context, w http.ResponseWriter, r *http.Request
 	p.counts.begin(g.Protocol)
 	began := time.Now()
 	e := s.run(ended, port.taken, p.stopping)
-	guest.Close() //nolint:errcheck // what was read and written counts
+	s.end()
 	port.leave()
 	c.close(e)
 	s.copiers.Wait()

@@ -21,12 +21,12 @@ type ending struct {
 func (e *ending) Error() string { return e.reason }
 
 // closeLimit is how long a client has to take its close code.
-const closeLimit = 5 * time.Second
+const closeLimit = 10 * time.Second
 
 // client is the WebSocket of a client as a stream: what messages it cuts its bytes into means nothing.
 type client struct {
 	ws      *websocket.Conn
-	conn    net.Conn  // beneath ws
+	conn    *frames   // beneath ws
 	message io.Reader // what is left of the message that is being read
 	pong    func()    // called at each pong
 }
@@ -50,14 +50,17 @@ func accept(w http.ResponseWriter, r *http.Request) (*client, error) {
 // hijacker keeps the connection that the WebSocket is on.
 type hijacker struct {
 	http.ResponseWriter
-	conn net.Conn
+	conn *frames
 }
 
 // Hijack implements http.Hijacker.
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	h.conn = conn
-	return conn, buffers, err
+	if err != nil {
+		return nil, nil, err
+	}
+	h.conn = newFrames(conn)
+	return h.conn, bufio.NewReadWriter(buffers.Reader, bufio.NewWriterSize(h.conn, maxControl)), nil
 }
 
 // next waits for a message.
@@ -91,7 +94,7 @@ func (c *client) Read(p []byte) (int, error) {
 
 // Write implements io.Writer.
 func (c *client) Write(p []byte) (int, error) {
-	if err := c.ws.Write(context.Background(), websocket.MessageBinary, p); err != nil {
+	if err := c.conn.writeData(append(make([]byte, frameRoom), p...)); err != nil {
 		return 0, err
 	}
 	return len(p), nil

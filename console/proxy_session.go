@@ -20,17 +20,19 @@ type session struct {
 	limits Limits
 
 	copiers                     sync.WaitGroup
+	toClientDone                chan struct{}
 	toClientBytes, toGuestBytes atomic.Int64
 
 	began     time.Time
 	lastByte  atomic.Int64 // nanoseconds after began, as lastSign
 	lastSign  atomic.Int64 // that the client lives: it sent or took something
+	over      atomic.Bool  // it ends: no new frame is begun
 	toldGuest atomic.Bool  // the client's bytes wait for the guest, so that nothing more is read of the client
 	pinging   atomic.Bool
 }
 
 func newSession(c *client, guest net.Conn, l Limits) *session {
-	s := &session{client: c, guest: guest, limits: l, began: time.Now()}
+	s := &session{client: c, guest: guest, limits: l, began: time.Now(), toClientDone: make(chan struct{})}
 	c.pong = s.sign
 	return s
 }
@@ -52,7 +54,10 @@ func (s *session) since(moment *atomic.Int64) time.Duration {
 // run copies until something ends the console, and says what.
 func (s *session) run(ended, taken, stopping <-chan struct{}) *ending {
 	done := make(chan *ending, 2)
-	s.copiers.Go(func() { done <- s.copyToClient() })
+	s.copiers.Go(func() {
+		defer close(s.toClientDone)
+		done <- s.copyToClient()
+	})
 	s.copiers.Go(func() { done <- s.copyToGuest() })
 	idle, total, ping := timer(s.limits.Idle), timer(s.limits.Total), timer(s.limits.Ping)
 	defer idle.Stop()
@@ -83,6 +88,20 @@ func (s *session) run(ended, taken, stopping <-chan struct{}) *ending {
 			ping.Reset(s.limits.Ping)
 		}
 	}
+}
+
+// end ends the copiers and the connection to the guest, with no frame torn that the client still takes, so that a close frame can follow.
+func (s *session) end() {
+	_ = s.client.conn.SetWriteDeadline(time.Now().Add(closeLimit))
+	s.over.Store(true)
+	if half, ok := s.guest.(interface{ CloseRead() error }); ok { // what has come can still be read
+		_ = half.CloseRead()
+		_ = s.guest.SetWriteDeadline(time.Unix(1, 0))
+	} else {
+		s.guest.Close() //nolint:errcheck // what was read and written counts
+	}
+	<-s.toClientDone
+	s.guest.Close() //nolint:errcheck // as above
 }
 
 // timer fires after d, or never if d is below 0.
@@ -117,20 +136,25 @@ func (s *session) alive() bool {
 
 func (s *session) copyToClient() *ending {
 	from := newSource(s.guest)
-	for {
-		bytes, err := from.next()
-		if len(bytes) > 0 {
-			_, lost := s.client.Write(bytes)
-			s.moved(len(bytes), &s.toClientBytes)
-			from.done()
-			if lost != nil {
-				return endingOfClient(lost)
-			}
-		}
+	socket, _ := s.client.conn.Conn.(*net.TCPConn) // none if it is TLS
+	for !s.over.Load() {
+		buf, n, err := from.next()
 		if err != nil {
 			return endingOfGuest(err)
 		}
+		err = s.client.conn.writeData(buf)
+		from.done()
+		s.moved(n, &s.toClientBytes)
+		for err == nil && socket != nil && from.waiting >= much && !s.over.Load() {
+			err = s.client.conn.moveData(socket, s.guest, from.waiting)
+			s.moved(from.waiting, &s.toClientBytes)
+			from.look()
+		}
+		if err != nil {
+			return endingOfClient(err)
+		}
 	}
+	return nil
 }
 
 func (s *session) copyToGuest() *ending {

@@ -257,3 +257,147 @@ func TestProxySerial(t *testing.T) {
 		})
 	}
 }
+
+// TestProxySerialTaken: QEMU serves one client of a serial port, so the newest gets it.
+func TestProxySerialTaken(t *testing.T) {
+	var one sync.Mutex // held while a client is served, as QEMU does
+	at := guest(t, "unix", t.TempDir()+"/serial", func(c net.Conn) {
+		one.Lock()
+		defer one.Unlock()
+		io.Copy(c, c) //nolint:errcheck // the client tells
+	})
+	r := newRig(t, grantOf(Serial, at), Options{})
+	first := r.open()
+	exchange(t, first, websocket.MessageBinary, "first")
+	second := r.open()
+	wantClosed(t, first, CloseTaken, "another client")
+	exchange(t, second, websocket.MessageBinary, "second")
+}
+
+// TestProxyEnds: what ends an open console, and how clients are told.
+func TestProxyEnds(t *testing.T) {
+	silent := func(t *testing.T) net.Addr { return echo(t, "tcp", "127.0.0.1:0") }
+	for _, test := range []struct {
+		name   string
+		limits Limits
+		end    func(r *rig)
+		code   int
+		reason string
+	}{
+		{"revoked", Limits{}, func(r *rig) { r.authority.revoke("right") }, CloseEnded, "revoked"},
+		{"stopped", Limits{}, func(r *rig) { r.shutdown() }, 1001, "stops"},
+		{"idle", Limits{Idle: time.Millisecond}, nil, CloseIdle, "nothing was sent"},
+		{"total", Limits{Total: time.Millisecond}, nil, CloseTimeLimit, "as long as"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, grantOf(Serial, silent(t)), Options{Limits: test.limits})
+			c := r.open()
+			if test.end != nil {
+				exchange(t, c, websocket.MessageBinary, "it is open")
+				go test.end(r)
+			}
+			wantClosed(t, c, test.code, test.reason)
+		})
+	}
+	t.Run("guest goes", func(t *testing.T) {
+		at := guest(t, "tcp", "127.0.0.1:0", func(c net.Conn) { io.WriteString(c, "bye") }) //nolint:errcheck // the client tells
+		c := newRig(t, grantOf(Serial, at), Options{}).open()
+		if got := readText(t, c, 3); got != "bye" {
+			t.Errorf("got %q", got)
+		}
+		wantClosed(t, c, 1000, "guest has closed")
+	})
+	t.Run("client goes", func(t *testing.T) {
+		left := make(chan struct{})
+		at := guest(t, "tcp", "127.0.0.1:0", func(c net.Conn) { io.Copy(io.Discard, c); close(left) }) //nolint:errcheck // its end is what counts
+		c := newRig(t, grantOf(Serial, at), Options{}).open()
+		if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
+			t.Error(err)
+		}
+		wait(t, left, "the guest is left")
+	})
+	t.Run("client is dead", func(t *testing.T) {
+		r := newRig(t, grantOf(Serial, silent(t)), Options{Limits: Limits{Ping: time.Millisecond}})
+		r.open() // and nobody reads of it, so that no pong is sent
+		eventually(t, "the console ends", func() bool { return r.proxy.Counts().Open[Serial] == 0 && r.proxy.Counts().Opened[Serial] == 1 })
+		r.shutdown()
+		if !strings.Contains(r.log.String(), "does not answer") {
+			t.Errorf("the log does not say why:\n%s", r.log)
+		}
+	})
+}
+
+// TestProxyAlive: who is asked for a sign of life, and who is given up.
+func TestProxyAlive(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		silent    time.Duration
+		pinging   bool // so that no other ping is sent
+		toldGuest bool
+		want      bool
+	}{
+		{"just heard", 0, false, false, true},
+		{"asked", 2 * time.Hour, true, false, true},
+		{"given up", 5 * time.Hour, true, false, false},
+		{"not heard while the guest does not take its bytes", 5 * time.Hour, true, true, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSession(&client{}, nil, Limits{Ping: time.Hour})
+			s.lastSign.Store(int64(time.Since(s.began) - test.silent))
+			s.pinging.Store(test.pinging)
+			s.toldGuest.Store(test.toldGuest)
+			if got := s.alive(); got != test.want {
+				t.Errorf("alive: %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// TestProxyPong: the client's answer to a ping is a sign of life.
+func TestProxyPong(t *testing.T) {
+	heard := make(chan bool, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := accept(w, r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		s := newSession(c, nil, Limits{})
+		go c.next() //nolint:errcheck // it ends with the client
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		if err := c.ws.Ping(ctx); err != nil {
+			t.Error(err)
+		}
+		heard <- s.lastSign.Load() > 0
+		c.close(&ending{1000, "done"})
+	}))
+	t.Cleanup(server.Close)
+	r := &rig{t: t, server: server}
+	c, _, err := r.dial("/", nil) //nolint:bodyclose // the library closes it
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantClosed(t, c, 1000, "done")
+	if !<-heard {
+		t.Error("the pong is no sign of life")
+	}
+}
+
+func wait(t *testing.T, event <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-event:
+	case <-time.After(limit):
+		t.Fatalf("not in %v: %s", limit, what)
+	}
+}
+
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in %v: %s", limit, what)
+		}
+	}
+}

@@ -40,6 +40,10 @@ func main() {
 		err = fill(a, count)
 	case "volumes":
 		err = timeVolumes(a, uri, count)
+	case "consoles":
+		err = compareConsoles(count)
+	case "proxy":
+		err = serveProxy(flag.Arg(1))
 	case "list":
 		err = timeListing(a, count)
 	default:
