@@ -57,7 +57,7 @@ func (m *Manager) rescued(tx Reader, s Server, req RescueRequest) (Server, error
 		return s, err
 	}
 	bus, device := by.Image.Properties[blockdev.PropRescueBus], by.Image.Properties[blockdev.PropRescueDevice]
-	if s.BootsFromVolume() && !(req.FromVolume && bus != "" && device != "") {
+	if s.BootsFromVolume() && (!req.FromVolume || bus == "" || device == "") {
 		return s, invalid("rescue", "Instance %s cannot be rescued: Cannot rescue a volume-backed instance", s.ID) // Nova's words
 	}
 	by.Stable = bus != "" || device != ""

@@ -142,7 +142,7 @@ func (r *rig) dial(pathQuery string, o *websocket.DialOptions) (*websocket.Conn,
 		o = &websocket.DialOptions{Subprotocols: []string{"binary"}}
 	}
 	o.HTTPClient = r.server.Client()
-	c, response, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(r.server.URL, "http")+pathQuery, o) //nolint:bodyclose // the library closes it
+	c, response, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(r.server.URL, "http")+pathQuery, o)
 	if c != nil {
 		r.t.Cleanup(func() { c.CloseNow() }) //nolint:errcheck // it may be closed
 		c.SetReadLimit(-1)

@@ -56,7 +56,7 @@ type agent struct {
 
 	servers []*http.Server
 	stops   []func(context.Context) error // of what goes on after its request
-	failed  chan error // a server that ended though nobody asked it to
+	failed  chan error                    // a server that ended though nobody asked it to
 	closers []func() error
 }
 
