@@ -27,20 +27,29 @@ const (
 
 // Agent is a running agent that has an image of the tiny guest.
 type Agent struct {
+	*process
 	t     testing.TB
-	cmd   *exec.Cmd
-	ended chan error // how its process ended
-	log   *log
 	dir   string
-	token string
 	image string // ID
+}
+
+// process is the agent's, which may be killed and started again.
+type process struct {
+	cmd     *exec.Cmd
+	ended   chan error // how it ended
+	log     *log
+	token   string
+	earlier strings.Builder // what those before it logged
+	killed  bool            // and no other was started
+
+	withAgent string // ID of the image whose guests have an agent; empty before it was needed
 }
 
 // Start runs an agent and ends it with the test; what the test made there it must have deleted. Lines of
 // configuration go before those of the lab, by which guests are emulated.
 func Start(t testing.TB, config ...string) *Agent {
 	t.Helper()
-	a := &Agent{t: t, dir: t.TempDir()}
+	a := &Agent{t: t, dir: t.TempDir(), process: &process{}}
 	for dir := a.dir; dir != os.TempDir(); dir = filepath.Dir(dir) { // QEMU is another user
 		if err := os.Chmod(dir, 0o711); err != nil {
 			t.Fatal(err)
@@ -48,8 +57,9 @@ func Start(t testing.TB, config ...string) *Agent {
 	}
 	a.configure(config)
 	a.run()
+	t.Cleanup(a.stop)
 	a.logIn()
-	a.image = a.upload(tinyGuest)
+	a.image = a.upload(tinyGuest, nil)
 	return a
 }
 
@@ -79,29 +89,67 @@ func (a *Agent) configure(lines []string) {
 // run starts the process and returns when it serves.
 func (a *Agent) run() {
 	a.t.Helper()
-	a.ended, a.log = make(chan error, 1), &log{waits: map[string]chan string{}}
+	if a.log != nil {
+		a.earlier.WriteString(a.log.String())
+	}
+	ended := make(chan error, 1)
+	a.ended, a.log, a.killed = ended, &log{waits: map[string]chan string{}}, false
 	a.cmd = exec.Command(program, "serve", "--config", a.dir+"/config.yaml")
 	a.cmd.Stderr = a.log
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := a.cmd.Start(); err != nil {
 		a.t.Fatal(err)
 	}
-	go func() { a.ended <- a.cmd.Wait() }()
-	a.t.Cleanup(a.stop)
+	cmd := a.cmd
+	go func() { ended <- cmd.Wait() }()
 	a.Logs("msg=ready")
 }
 
 // stop ends the process, which must end well.
 func (a *Agent) stop() {
+	if !a.killed {
+		a.end()
+	}
+	if a.t.Failed() {
+		a.t.Logf("the agent's log, without its requests:\n%s", regexp.MustCompile(`(?m)^.* msg=Request .*\n`).ReplaceAllString(a.Log(), ""))
+	}
+}
+
+func (a *Agent) end() {
 	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		a.t.Error(err)
 	}
 	if err := <-a.ended; err != nil {
 		a.t.Errorf("the agent ended with %v", err)
 	}
-	if a.t.Failed() {
-		a.t.Logf("the agent's log, without its requests:\n%s", regexp.MustCompile(`(?m)^.* msg=Request .*\n`).ReplaceAllString(a.log.String(), ""))
+}
+
+// Log is all that the agent has logged since the test began.
+func (a *Agent) Log() string { return a.earlier.String() + a.log.String() }
+
+// Kill ends the process at once (SIGKILL), and Again starts another one.
+func (a *Agent) Kill() {
+	a.t.Helper()
+	if err := a.cmd.Process.Kill(); err != nil {
+		a.t.Fatal(err)
 	}
+	_ = <-a.ended // it was killed
+	a.killed = true
+}
+
+// Again starts the agent after it was killed.
+func (a *Agent) Again() {
+	a.t.Helper()
+	a.run()
+	a.logIn()
+}
+
+// Restart ends the agent as the host does when it stops a service, and starts it again.
+func (a *Agent) Restart() {
+	a.t.Helper()
+	a.end()
+	a.killed = true
+	a.Again()
 }
 
 // Logs returns the first line of the agent's log with that text, and waits for it.
@@ -118,6 +166,15 @@ func (a *Agent) Logs(text string) string {
 		a.t.Fatalf("the agent does not log %q in %v:\n%s", text, patience, a.log)
 	}
 	return ""
+}
+
+// Connected are the files in which the agent has written down what is connected to the host.
+func (a *Agent) Connected() []string {
+	found, err := filepath.Glob(a.dir + "/run/volumes-*/connected/*")
+	if err != nil {
+		a.t.Error(err)
+	}
+	return found
 }
 
 // log is what the agent says.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -63,7 +64,7 @@ func (a *Agent) request(method, path string, body, out any) (http.Header, error)
 	}
 	req.Header.Set("Content-Type", kind)
 	req.Header.Set("X-Auth-Token", a.token)
-	req.Header.Set("OpenStack-API-Version", "compute 2.79")
+	req.Header.Set("OpenStack-API-Version", "compute 2.79, volume 3.59")
 	answer, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err
@@ -113,11 +114,13 @@ func (a *Agent) logIn() {
 	}}, nil).Get("X-Subject-Token")
 }
 
-// upload makes an image out of a qcow2 file and returns its ID.
-func (a *Agent) upload(path string) string {
+// upload makes an image with properties out of a qcow2 file and returns its ID.
+func (a *Agent) upload(path string, properties map[string]string) string {
 	a.t.Helper()
 	var image struct{ ID string }
-	a.call(http.MethodPost, images, map[string]string{"name": "tiny", "disk_format": "qcow2", "container_format": "bare"}, &image)
+	body := map[string]string{"name": "tiny", "disk_format": "qcow2", "container_format": "bare"}
+	maps.Copy(body, properties)
+	a.call(http.MethodPost, images, body, &image)
 	file, err := os.Open(path)
 	if err != nil {
 		a.t.Fatal(err)
@@ -146,6 +149,12 @@ func (a *Agent) Boot(size Size) Server {
 // TryBoot is Boot for servers that may be refused or fail.
 func (a *Agent) TryBoot(size Size) (Server, error) {
 	a.t.Helper()
+	return a.boot(size, map[string]any{"imageRef": a.image})
+}
+
+// boot makes a server; from has what it boots from.
+func (a *Agent) boot(size Size, from map[string]any) (Server, error) {
+	a.t.Helper()
 	name := strings.ReplaceAll(a.t.Name(), "/", " ") + " " + strconv.Itoa(rand.Int())
 	var flavor struct{ Flavor struct{ ID string } }
 	a.call(http.MethodPost, compute+"/flavors", map[string]any{"flavor": map[string]any{
@@ -154,8 +163,9 @@ func (a *Agent) TryBoot(size Size) (Server, error) {
 		a.call(http.MethodPost, compute+"/flavors/"+flavor.Flavor.ID+"/os-extra_specs", map[string]any{"extra_specs": size.ExtraSpecs}, nil)
 	}
 	var made struct{ Server Server }
-	if _, err := a.request(http.MethodPost, compute+"/servers", map[string]any{"server": map[string]any{
-		"name": name, "imageRef": a.image, "flavorRef": flavor.Flavor.ID, "networks": "none"}}, &made); err != nil {
+	server := map[string]any{"name": name, "flavorRef": flavor.Flavor.ID, "networks": "none"}
+	maps.Copy(server, from)
+	if _, err := a.request(http.MethodPost, compute+"/servers", map[string]any{"server": server}, &made); err != nil {
 		return Server{}, err
 	}
 	a.t.Cleanup(func() { a.Delete(made.Server.ID) })
