@@ -41,8 +41,6 @@ type process struct {
 	token   string
 	earlier strings.Builder // what those before it logged
 	killed  bool            // and no other was started
-
-	withAgent string // ID of the image whose guests have an agent; empty before it was needed
 }
 
 // Start runs an agent and ends it with the test; what the test made there it must have deleted. Lines of
@@ -59,7 +57,7 @@ func Start(t testing.TB, config ...string) *Agent {
 	a.run()
 	t.Cleanup(a.stop)
 	a.logIn()
-	a.image = a.upload(tinyGuest, nil)
+	a.image = a.upload(tinyGuest)
 	return a
 }
 

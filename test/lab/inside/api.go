@@ -114,13 +114,11 @@ func (a *Agent) logIn() {
 	}}, nil).Get("X-Subject-Token")
 }
 
-// upload makes an image with properties out of a qcow2 file and returns its ID.
-func (a *Agent) upload(path string, properties map[string]string) string {
+// upload makes an image out of a qcow2 file and returns its ID.
+func (a *Agent) upload(path string) string {
 	a.t.Helper()
 	var image struct{ ID string }
-	body := map[string]string{"name": "tiny", "disk_format": "qcow2", "container_format": "bare"}
-	maps.Copy(body, properties)
-	a.call(http.MethodPost, images, body, &image)
+	a.call(http.MethodPost, images, map[string]string{"name": "tiny", "disk_format": "qcow2", "container_format": "bare"}, &image)
 	file, err := os.Open(path)
 	if err != nil {
 		a.t.Fatal(err)

@@ -1,16 +1,13 @@
 package inside
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"libvirt.org/go/libvirt"
 )
 
 const blockStorage = "/volume/v3"
@@ -157,23 +154,10 @@ func (a *Agent) TrySwap(server, volume, other string) error {
 	return err
 }
 
-// BootWithAgent boots a server whose guest runs the commands of In; Guest returns when it does.
-func (a *Agent) BootWithAgent() *Guest {
+// BootGuest boots a server whose guest runs commands.
+func (a *Agent) BootGuest() *Guest {
 	a.t.Helper()
-	server, err := a.boot(Size{VCPUs: 1, MemoryMiB: 128}, map[string]any{"imageRef": a.ImageWithAgent()})
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return a.guest(server)
-}
-
-// ImageWithAgent is the tiny guest with a channel for its agent.
-func (a *Agent) ImageWithAgent() string {
-	a.t.Helper()
-	if a.withAgent == "" {
-		a.withAgent = a.upload(tinyGuest, map[string]string{"hw_qemu_guest_agent": "yes"})
-	}
-	return a.withAgent
+	return a.guest(a.Boot(Size{VCPUs: 1, MemoryMiB: 128}))
 }
 
 // BootFromVolume boots a server from a volume that holds the tiny guest.
@@ -187,20 +171,46 @@ func (a *Agent) BootFromVolume(volume string) *Guest {
 	return a.guest(server)
 }
 
-// Guest is a booted guest that runs commands.
+// Guest is a booted guest that runs commands, typed into the shell on its serial console.
 type Guest struct {
 	Server
 	a *Agent
+	*terminal
+}
+
+type terminal struct {
+	log   string // file with what the guest writes
+	tty   *os.File
+	typed int // commands
 }
 
 // In is the same guest for a subtest.
-func (g *Guest) In(a *Agent) *Guest { return &Guest{g.Server, a} }
+func (g *Guest) In(a *Agent) *Guest { return &Guest{g.Server, a, g.terminal} }
+
+// booting is for guests that are emulated by an emulated machine.
+const booting = 10 * time.Minute
 
 func (a *Agent) guest(s Server) *Guest {
 	a.t.Helper()
-	g := &Guest{s, a}
-	g.Await(`[ -e /run/qemu-ga.log ]`)
-	return g
+	a.Said(s.ID, "ready", booting)
+	console := Domain(a.t, s.Domain).Devices.Serials[0]
+	if console.Log == nil || console.Source == nil || console.Source.Pty == nil {
+		a.t.Fatalf("the guest's console is %+v", console)
+	}
+	tty, err := os.OpenFile(console.Source.Pty.Path, os.O_RDWR, 0)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	drained := make(chan struct{})
+	go func() { // else the guest would wait for somebody to read
+		defer close(drained)
+		_, _ = io.Copy(io.Discard, tty) // until it is closed
+	}()
+	a.t.Cleanup(func() {
+		_ = tty.Close()
+		<-drained
+	})
+	return &Guest{s, a, &terminal{log: console.Log.File, tty: tty}}
 }
 
 // Await waits until a command succeeds in the guest.
@@ -227,64 +237,31 @@ func (g *Guest) Run(command string) string {
 	return out
 }
 
-// Try is Run for commands that may fail.
+// Try is Run for commands that may fail. They must be one line of no more than the shell reads, which is 1023 characters.
 func (g *Guest) Try(command string) (string, error) {
-	var begun struct{ PID int }
-	if err := g.ask("guest-exec", map[string]any{"path": "/bin/sh", "arg": []string{"-c", command}, "capture-output": true}, &begun); err != nil {
+	g.typed++
+	// What is typed is echoed: only what echo writes has the words in one.
+	if _, err := fmt.Fprintf(g.tty, "echo BE''GIN-%d; ( %s ); echo =$?=E''ND-%d\n", g.typed, command, g.typed); err != nil {
 		return "", err
 	}
-	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(every) {
-		var state struct {
-			Exited   bool   `json:"exited"`
-			ExitCode int    `json:"exitcode"`
-			Out      string `json:"out-data"`
-			Err      string `json:"err-data"`
-		}
-		if err := g.ask("guest-exec-status", map[string]any{"pid": begun.PID}, &state); err != nil {
+	begin, end := fmt.Sprintf("BEGIN-%d\r\n", g.typed), fmt.Sprintf("=END-%d\r\n", g.typed)
+	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(every / 3) {
+		said, err := os.ReadFile(g.log)
+		if err != nil {
 			return "", err
 		}
-		if !state.Exited {
+		text, _, ended := strings.Cut(string(said), end)
+		if !ended {
 			continue
 		}
-		out, _ := base64.StdEncoding.DecodeString(state.Out) // what the guest's agent says is in the error, if anything
-		failure, _ := base64.StdEncoding.DecodeString(state.Err)
-		text := strings.TrimSpace(string(out) + string(failure))
-		if state.ExitCode != 0 {
-			return text, fmt.Errorf("exit code %d", state.ExitCode)
+		_, text, _ = strings.Cut(text, begin)
+		out := strings.TrimSpace(strings.ReplaceAll(text[:strings.LastIndex(text, "=")], "\r", ""))
+		if code := text[strings.LastIndex(text, "=")+1:]; code != "0" {
+			return out, fmt.Errorf("exit code %s", code)
 		}
-		return text, nil
+		return out, nil
 	}
 	return "", fmt.Errorf("it does not end in %v", patience)
-}
-
-// ask sends a command to the guest's agent.
-func (g *Guest) ask(command string, arguments, out any) error {
-	question, err := json.Marshal(map[string]any{"execute": command, "arguments": arguments})
-	if err != nil {
-		return err
-	}
-	said, err := agentCommand(g.Domain, string(question))
-	if err != nil {
-		return err
-	}
-	answer := struct{ Return any }{out}
-	return json.Unmarshal([]byte(said), &answer)
-}
-
-// hypervisor is a connection of the tests' own: a virsh for each command of a guest would take most of the time.
-var hypervisor = sync.OnceValues(func() (*libvirt.Connect, error) { return libvirt.NewConnect("qemu:///system") })
-
-func agentCommand(domain, question string) (string, error) {
-	connection, err := hypervisor()
-	if err != nil {
-		return "", err
-	}
-	dom, err := connection.LookupDomainByName(domain)
-	if err != nil {
-		return "", err
-	}
-	defer dom.Free() //nolint:errcheck // it only counts references
-	return dom.QemuAgentCommand(question, 60, 0)
 }
 
 // Disk waits for the disk of a volume and returns its name in the guest, such as vdb.
@@ -324,21 +301,12 @@ type Load struct {
 // Load begins to write to the first quarter of a MiB of a disk, one of two random texts at a time, each block past all caches.
 func (g *Guest) Load(disk string) *Load {
 	g.a.t.Helper()
-	g.Run(`rm -f /run/stop /run/count /run/failed /run/last
-for n in 0 1; do head -c 262144 /dev/urandom >/run/text$n; done
-cat >/run/load <<'END'
-n=0
-pass=0
-while [ ! -e /run/stop ]; do
-	pass=$((pass + 1)); block=0
-	while [ $block -lt 4 ]; do
-		dd if=/run/text$((pass % 2)) of=/dev/$1 bs=64k skip=$block seek=$block count=1 conv=fsync,notrunc 2>/run/error || { cp /run/error /run/failed; exit 1; }
-		block=$((block + 1)); n=$((n + 1)); echo $n >/run/count; usleep 200000 # nested emulation has no time for more
-	done
-done
-md5sum </run/text$((pass % 2)) >/run/last
-END
-setsid sh /run/load ` + disk + ` </dev/null >/dev/null 2>&1 &`)
+	g.Run("rm -f /run/stop /run/count /run/failed /run/last /run/goal; for n in 0 1; do head -c 262144 /dev/urandom >/run/text$n; done")
+	// Between two blocks it rests: nested emulation has no time for more.
+	g.Run("echo 'n=0; pass=0; while [ ! -e /run/stop ]; do pass=$((pass + 1)); block=0; while [ $block -lt 4 ]; do " +
+		"dd if=/run/text$((pass % 2)) of=/dev/$1 bs=64k skip=$block seek=$block count=1 conv=fsync,notrunc 2>/run/error || { cp /run/error /run/failed; exit 1; }; " +
+		"block=$((block + 1)); n=$((n + 1)); echo $n >/run/count; usleep 200000; done; done; md5sum </run/text$((pass % 2)) >/run/last' >/run/load")
+	g.Run("setsid sh /run/load " + disk + " </dev/null >/dev/null 2>&1 &")
 	l := &Load{g, disk}
 	l.More(1)
 	return l
@@ -347,11 +315,8 @@ setsid sh /run/load ` + disk + ` </dev/null >/dev/null 2>&1 &`)
 // More waits until so many further blocks are written.
 func (l *Load) More(blocks int) {
 	l.g.a.t.Helper()
-	l.g.Await(fmt.Sprintf(`[ ! -e /run/failed ] || exit 0
-read -r count </run/count && [ -n "$count" ] || exit 1
-[ -e /run/goal ] || echo $((count + %d)) >/run/goal
-read -r goal </run/goal
-[ $count -ge $goal ] && rm /run/goal`, blocks))
+	l.g.Await(fmt.Sprintf(`[ ! -e /run/failed ] || exit 0; read -r count </run/count && [ -n "$count" ] || exit 1; `+
+		`[ -e /run/goal ] || echo $((count + %d)) >/run/goal; read -r goal </run/goal; [ $count -ge $goal ] && rm /run/goal`, blocks))
 	if failed, err := l.g.Try("cat /run/failed"); err == nil {
 		l.g.a.t.Fatalf("the guest's write failed: %s", failed)
 	}

@@ -98,7 +98,7 @@ func maps(t testing.TB) []string {
 	for _, file := range files {
 		name, err := os.ReadFile(file)
 		if err != nil {
-			t.Fatal(err)
+			continue // it is going
 		}
 		names = append(names, strings.TrimSpace(string(name)))
 	}
@@ -170,7 +170,7 @@ func (r *rig) bootFromVolume() {
 
 // manyAtOnce attaches and detaches volumes of several servers side by side.
 func (r *rig) manyAtOnce() {
-	guests := []*inside.Guest{r.guest, r.agent.BootWithAgent(), r.agent.BootWithAgent()}
+	guests := []*inside.Guest{r.guest, r.agent.BootGuest(), r.agent.BootGuest()}
 	var volumes []string
 	for range volumesAtOnce {
 		volumes = append(volumes, r.agent.Volume(1, map[string]any{"volume_type": "array"}))

@@ -76,7 +76,7 @@ func newRig(t *testing.T, a *array, config ...string) *rig {
 	r.agent.VolumeType("array", false)
 	r.volume = r.agent.Volume(growingGiB, map[string]any{"volume_type": "array"})
 	began := time.Now()
-	r.guest = r.agent.BootWithAgent()
+	r.guest = r.agent.BootGuest()
 	t.Logf("the guest runs after %.0f s", time.Since(began).Seconds())
 	return r
 }
