@@ -163,9 +163,7 @@ func (r *rig) killedInExtend() {
 		if v := r.agent.Settled(r.volume, "in-use", "error_extending"); v.Status != "in-use" || v.Size != gib {
 			r.t.Errorf("the volume is %+v, not of %d GiB", v, gib)
 		}
-		if got := r.guest.Run("cat /sys/block/" + disk + "/size"); got != sectors(bytes) {
-			r.t.Errorf("the guest sees %s sectors, want %s", got, sectors(bytes))
-		}
+		r.guest.Await("[ $(cat /sys/block/" + disk + "/size) = " + sectors(bytes) + " ]")
 	}
 	takes := timed(func() {
 		if err := grow(); err != nil {

@@ -222,9 +222,7 @@ func (r *rig) extended() {
 	if v := r.agent.Settled(r.volume, "in-use", "error_extending"); v.Status != "in-use" || v.Size != grownGiB {
 		r.t.Errorf("the volume is %+v", v)
 	}
-	if got := r.guest.Run("cat /sys/block/" + disk + "/size"); got != sectors(grown) {
-		r.t.Errorf("the guest sees %s sectors, want %s", got, sectors(grown))
-	}
+	r.guest.Await("[ $(cat /sys/block/" + disk + "/size) = " + sectors(grown) + " ]")
 	load.More(5)
 	load.End()
 }
