@@ -29,7 +29,7 @@ var groups = []group{
 	{name: "placement", profile: "seed", limit: 30 * time.Minute, attempts: 1},
 	{name: "threads", profile: "ht", limit: 20 * time.Minute, attempts: 1},
 	{name: "network", profile: "seed", limit: 15 * time.Minute, attempts: 1},
-	{name: "storage", profile: "storage", limit: 30 * time.Minute, attempts: 1},
+	{name: "storage", profile: "storage", limit: 75 * time.Minute, attempts: 1},
 	{name: "nested", profile: "seed", limit: 10 * time.Minute, attempts: 2},
 }
 
