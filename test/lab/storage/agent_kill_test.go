@@ -19,24 +19,26 @@ func TestAgentKilled(t *testing.T) {
 	a := iscsiArray(t, "killed", i.name, size{growingGiB + kills + 2, growing})
 	a.luns[0].SizeGiB = growingGiB + kills + 1
 	r := newRig(t, a, "volume_use_multipath: true")
-	r.walk(step{"attach", (*rig).killedInAttach}, step{"detach", (*rig).killedInDetach}, step{"swap", (*rig).killedInSwap}, step{"extend", (*rig).killedInExtend})
+	r.walk(step{"attach and detach", (*rig).killedInAttachAndDetach}, step{"swap", (*rig).killedInSwap}, step{"extend", (*rig).killedInExtend})
 }
 
-// killed kills the agent after each of so many parts of the time that something takes, and starts it again.
-func (r *rig) killed(takes time.Duration, begin func() error, then func(n int)) {
-	r.t.Logf("unhindered it takes %.1f s", takes.Seconds())
-	for n := range kills {
-		at := time.After(takes * time.Duration(n) / kills)
-		if err := begin(); err != nil {
-			r.t.Fatalf("%d/%d: %v", n, kills, err)
-		}
-		<-at
-		r.agent.Kill()
-		r.agent.Again()
-		then(n)
-		if r.t.Failed() {
-			r.t.Fatalf("after a kill at %d/%d of %.1f s", n, kills, takes.Seconds())
-		}
+// killed kills the agent when the nth part of the time that something takes is over, and starts it again.
+func (r *rig) killed(n int, takes time.Duration, begin func() error) {
+	r.t.Helper()
+	at := time.After(takes * time.Duration(n) / kills)
+	if err := begin(); err != nil {
+		r.t.Fatalf("%d/%d: %v", n, kills, err)
+	}
+	<-at
+	r.agent.Kill()
+	r.agent.Again()
+}
+
+// passed ends the test when something was wrong after a kill.
+func (r *rig) passed(n int, what string, takes time.Duration) {
+	r.t.Helper()
+	if r.t.Failed() {
+		r.t.Fatalf("after a kill at %d/%d of %.1f s of %s", n, kills, takes.Seconds(), what)
 	}
 }
 
@@ -85,38 +87,34 @@ func timed(do func()) time.Duration {
 	return time.Since(began)
 }
 
-func (r *rig) killedInAttach() {
-	takes := timed(func() { r.agent.Attach(r.guest.ID, r.volume) })
+func (r *rig) killedInAttachAndDetach() {
+	attaching := timed(func() { r.agent.Attach(r.guest.ID, r.volume) })
 	wrote := r.guest.Fill(r.guest.Disk(r.volume))
-	r.agent.Detach(r.guest.ID, r.volume)
-	there := 0
-	r.killed(takes, func() error { return r.agent.TryAttach(r.guest.ID, r.volume) }, func(int) {
+	detaching := timed(func() { r.agent.Detach(r.guest.ID, r.volume) })
+	there, gone := 0, 0
+	for n := range kills {
+		r.killed(n, attaching, func() error { return r.agent.TryAttach(r.guest.ID, r.volume) })
 		if r.has(r.volume, wrote) {
 			there++
-			r.agent.Detach(r.guest.ID, r.volume)
-			r.nothingLeft(0)
-		}
-	})
-	r.t.Logf("%d of %d were attached by the next agent", there, kills)
-}
-
-func (r *rig) killedInDetach() {
-	r.agent.Attach(r.guest.ID, r.volume)
-	wrote := r.guest.Fill(r.guest.Disk(r.volume))
-	takes := timed(func() { r.agent.Detach(r.guest.ID, r.volume) })
-	r.agent.Attach(r.guest.ID, r.volume)
-	gone := 0
-	r.killed(takes, func() error { return r.agent.TryDetach(r.guest.ID, r.volume) }, func(int) {
-		if !r.has(r.volume, wrote) {
-			gone++
+		} else {
 			r.agent.Attach(r.guest.ID, r.volume)
 		}
-	})
-	r.t.Logf("%d of %d were detached by the next agent", gone, kills)
+		r.passed(n, "attach", attaching)
+		r.killed(n, detaching, func() error { return r.agent.TryDetach(r.guest.ID, r.volume) })
+		if r.has(r.volume, wrote) {
+			r.agent.Detach(r.guest.ID, r.volume)
+		} else {
+			gone++
+		}
+		r.passed(n, "detach", detaching)
+	}
+	r.t.Logf("attach takes %.1f s, detach %.1f s; the agent that came after the kill ended %d attachments of %d and %d detachments", attaching.Seconds(), detaching.Seconds(),
+		there, kills, gone)
 }
 
 // killedInSwap moves what the guest has written to and fro between two volumes.
 func (r *rig) killedInSwap() {
+	r.agent.Attach(r.guest.ID, r.volume)
 	on, to := r.volume, r.agent.Volume(growingGiB, map[string]any{"volume_type": "array"})
 	other := to
 	wrote := r.guest.Fill(r.guest.Disk(on))
@@ -130,7 +128,8 @@ func (r *rig) killedInSwap() {
 	takes := timed(swap)
 	on, to = to, on
 	moved := 0
-	r.killed(takes, func() error { return r.agent.TrySwap(r.guest.ID, on, to) }, func(int) {
+	for n := range kills {
+		r.killed(n, takes, func() error { return r.agent.TrySwap(r.guest.ID, on, to) })
 		r.agent.Settled(on, "in-use", "available", "error")
 		if v := r.agent.Settled(to, "in-use", "available", "error"); v.Status == "in-use" {
 			moved++
@@ -142,8 +141,9 @@ func (r *rig) killedInSwap() {
 		if !r.has(on, wrote) {
 			r.t.Error("the guest has neither of the volumes")
 		}
-	})
-	r.t.Logf("%d of %d were moved by the next agent", moved, kills)
+		r.passed(n, "swap", takes)
+	}
+	r.t.Logf("a swap takes %.1f s; the agent that came after the kill ended %d of %d", takes.Seconds(), moved, kills)
 	r.agent.Detach(r.guest.ID, on)
 	r.nothingLeft(0)
 	r.agent.DeleteVolume(other)
@@ -171,10 +171,13 @@ func (r *rig) killedInExtend() {
 		}
 		seen()
 	})
-	r.killed(takes, grow, func(int) {
+	for n := range kills {
+		r.killed(n, takes, grow)
 		seen()
 		r.has(r.volume, wrote)
-	})
+		r.passed(n, "extend", takes)
+	}
+	r.t.Logf("an extension takes %.1f s; all were ended", takes.Seconds())
 	r.agent.Detach(r.guest.ID, r.volume)
 	r.nothingLeft(0)
 }

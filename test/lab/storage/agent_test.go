@@ -33,7 +33,7 @@ type array struct {
 
 // The sizes of the first LUN. The agent takes the size of a disk from the disk: what is handed over need not be as large as it is said to be.
 const (
-	growing, grown       = 32 * mib, 48 * mib
+	growing, grown       = 8 * mib, 12 * mib
 	growingGiB, grownGiB = 9, 10 // as they are said to be
 )
 
