@@ -210,7 +210,9 @@ func (a *Agent) guest(s Server) *Guest {
 		_ = tty.Close()
 		<-drained
 	})
-	return &Guest{s, a, &terminal{log: console.Log.File, tty: tty}}
+	g := &Guest{s, a, &terminal{log: console.Log.File, tty: tty}}
+	g.Run("dmesg -n 1") // its kernel does not write between the lines
+	return g
 }
 
 // Await waits until a command succeeds in the guest.
