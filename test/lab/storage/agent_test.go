@@ -241,7 +241,7 @@ func (r *rig) usedAgain() {
 	if v := r.agent.Settled(r.volume, "available", "in-use", "error"); v.Status != "available" {
 		r.t.Errorf("the volume is %+v", v)
 	}
-	refusal := r.agent.Logs("IdentityMismatch")
+	refusal := r.agent.Logs("another disk is where the volume was")
 	r.t.Log(refusal)
 	if !strings.Contains(refusal, was) || !strings.Contains(refusal, is) {
 		r.t.Errorf("it does not name %s and %s", was, is)
