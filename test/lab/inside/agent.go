@@ -131,7 +131,9 @@ func (a *Agent) Kill() {
 	if err := a.cmd.Process.Kill(); err != nil {
 		a.t.Fatal(err)
 	}
-	_ = <-a.ended // it was killed
+	if err := <-a.ended; err == nil {
+		a.t.Error("the agent ended before it was killed")
+	}
 	a.killed = true
 }
 
