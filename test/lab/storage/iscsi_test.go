@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -673,23 +674,91 @@ func many(i *initiator, name string, n, targets int) []connector.Info {
 	return infos
 }
 
-// side attaches and detaches all at once, and returns how long the one and the other took, and how long an attachment was not waiting for programs,
-// the kernel and udev.
-func side(i *initiator, infos []connector.Info) (attach, own, detach time.Duration) {
+// figures are what attaching and detaching all at once took.
+type figures struct {
+	attach, detach time.Duration
+	own            time.Duration // of attach in which no program, kernel or udev was waited for
+	processor      time.Duration // of this process, for both
+}
+
+// side attaches and detaches all at once.
+func side(i *initiator, infos []connector.Info) (f figures) {
 	i.t.Helper()
 	devices := make([]connector.Device, len(infos))
-	start := time.Now()
+	used, start := cpuOfTest(i.t), time.Now()
 	together(i.t, len(infos), func(k int) error {
 		var err error
 		devices[k], err = i.Connect(i.patience(), infos[k], "")
 		return err
 	})
-	attach = time.Since(start)
+	f.attach = time.Since(start)
 	i.spy.udev(start)
-	own = attach - i.spy.during(start)
+	f.own = f.attach - i.spy.during(start)
 	start = time.Now()
 	together(i.t, len(infos), func(k int) error { return i.Disconnect(i.patience(), infos[k], devices[k]) })
-	return attach, own, time.Since(start)
+	f.detach, f.processor = time.Since(start), cpuOfTest(i.t)-used
+	return f
+}
+
+// bare does the same with nothing but what cannot be done without, all at once, and looks at nothing: records, logins, scans, and once the end of what udev
+// does; then the deletion of the disks, and the logouts.
+func bare(i *initiator, infos []connector.Info) (f figures) {
+	i.t.Helper()
+	iqns := map[string]bool{}
+	for _, info := range infos {
+		iqns[info.ISCSI.Targets[0].IQN] = true
+	}
+	targets := slices.Sorted(maps.Keys(iqns))
+	start := time.Now()
+	together(i.t, len(targets), func(k int) error {
+		node := []string{"-m", "node", "-T", targets[k], "-p", portalA}
+		return errors.Join(iscsiadm(node, "-o", "new"), iscsiadm(node, "-o", "update", "-n", "node.session.scan", "-v", "manual"), iscsiadm(node, "--login"))
+	})
+	hosts := hostsOfTargets(i.t)
+	together(i.t, len(infos), func(k int) error {
+		t := infos[k].ISCSI.Targets[0]
+		return os.WriteFile("/sys/class/scsi_host/"+hosts[t.IQN]+"/scan", fmt.Appendf(nil, "0 0 %d", t.LUN), 0)
+	})
+	run(i.t, "udevadm", "settle", "--timeout=600")
+	f.attach = time.Since(start)
+	if disks, _ := filepath.Glob("/dev/disk/by-id/wwn-*"); len(disks) != len(infos) {
+		i.t.Errorf("%d disks", len(disks))
+	}
+	start = time.Now()
+	together(i.t, len(infos), func(k int) error {
+		t := infos[k].ISCSI.Targets[0]
+		return os.WriteFile(fmt.Sprintf("/sys/bus/scsi/devices/%s:0:0:%d/delete", strings.TrimPrefix(hosts[t.IQN], "host"), t.LUN), []byte("1"), 0)
+	})
+	together(i.t, len(targets), func(k int) error {
+		node := []string{"-m", "node", "-T", targets[k], "-p", portalA}
+		return errors.Join(iscsiadm(node, "--logout"), iscsiadm(node, "-o", "delete"))
+	})
+	run(i.t, "udevadm", "settle", "--timeout=600")
+	f.detach = time.Since(start)
+	return f
+}
+
+func iscsiadm(node []string, args ...string) error {
+	_, err := command.Exec{}.Run(context.Background(), command.Cmd{Name: "iscsiadm", Args: slices.Concat(node, args)})
+	return err
+}
+
+// hostsOfTargets are the SCSI hosts of the sessions that there are, by the targets' names.
+func hostsOfTargets(t testing.TB) map[string]string {
+	t.Helper()
+	hosts := map[string]string{}
+	sessions, err := filepath.Glob("/sys/class/iscsi_host/host*/device/session*/iscsi_session/session*/targetname")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range sessions {
+		name, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hosts[strings.TrimSpace(string(name))] = strings.Split(file, "/")[4]
+	}
+	return hosts
 }
 
 func together(t testing.TB, n int, do func(int) error) {
@@ -705,23 +774,29 @@ func together(t testing.TB, n int, do func(int) error) {
 	}
 }
 
-// TestISCSIBench prints the figures of attaching and detaching 1, 10 and 50 LUNs, of one target and of as many.
+// TestISCSIBench prints the figures of attaching and detaching 1, 10 and 50 LUNs, of one target and of as many, beside those of doing it by hand.
 func TestISCSIBench(t *testing.T) {
-	i := newInitiator(t, patient)
 	for _, targets := range []int{1, 50} {
-		infos := many(i, fmt.Sprintf("bench%d-", targets), 50, targets)
-		_, _, _ = side(i, infos[:1]) // modules, caches
-		var one time.Duration
-		for _, n := range []int{1, 10, 50} {
-			attach, own, detach := side(i, infos[:n])
-			if n == 1 {
-				one = attach
+		t.Run(fmt.Sprintf("%d targets", targets), func(t *testing.T) {
+			i := newInitiator(t, patient)
+			infos := many(i, fmt.Sprintf("bench%d-", targets), 50, targets)
+			_ = side(i, infos[:1]) // modules, caches
+			var one figures
+			for _, n := range []int{1, 10, 50} {
+				ours, floor := side(i, infos[:n]), bare(i, infos[:n])
+				if n == 1 {
+					one = ours
+				}
+				t.Logf("BENCH iscsi %d LUNs of %d targets: attach %d ms, by hand %d (ratio %.2f), %.1f times one, %d beyond iscsiadm, the kernel and udev; "+
+					"detach %d ms, by hand %d (ratio %.2f); processor time of ours %d ms", n, min(n, targets),
+					ours.attach.Milliseconds(), floor.attach.Milliseconds(), ratio(ours.attach, floor.attach), ratio(ours.attach, one.attach), ours.own.Milliseconds(),
+					ours.detach.Milliseconds(), floor.detach.Milliseconds(), ratio(ours.detach, floor.detach), ours.processor.Milliseconds())
 			}
-			t.Logf("BENCH iscsi attach %d of %d targets: %d ms (%.1f times one), %d ms beyond iscsiadm, the kernel and udev; detach %d ms",
-				n, min(n, targets), attach.Milliseconds(), float64(attach)/float64(one), own.Milliseconds(), detach.Milliseconds())
-		}
+		})
 	}
 }
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
 
 // TestISCSIStale attaches one more to a host that has 100 disks which nobody knows of any more.
 func TestISCSIStale(t *testing.T) {
