@@ -29,7 +29,7 @@ func fcArray(t testing.TB) *array {
 		"target_discovered": true, "target_lun": 1, "target_wwn": []string{left.far, right.far},
 		"initiator_target_map": map[string][]string{left.wwpn: {left.far}, right.wwpn: {right.far}}}}}}}
 	await := func(t testing.TB, want int) {
-		for _, m := range maps(t) {
+		for _, m := range multipathMaps(t) {
 			awaitPaths(t, connector.Device{Map: m}, want)
 		}
 	}

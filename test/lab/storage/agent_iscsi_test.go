@@ -65,13 +65,13 @@ func iscsiArray(t testing.TB, name, initiator string, others ...size) *array {
 	host, _, _ := strings.Cut(portalB, ":")
 	a.cut = func(t testing.TB) {
 		cut(t, host)
-		for _, m := range maps(t) {
+		for _, m := range multipathMaps(t) {
 			awaitPaths(t, connector.Device{Map: m}, 1)
 		}
 	}
 	a.restore = func(t testing.TB) {
 		mend(t, host)
-		for _, m := range maps(t) {
+		for _, m := range multipathMaps(t) {
 			awaitPaths(t, connector.Device{Map: m}, 2)
 		}
 	}
@@ -89,8 +89,8 @@ func iscsiArray(t testing.TB, name, initiator string, others ...size) *array {
 	return a
 }
 
-// maps are the names of the multipath maps that there are.
-func maps(t testing.TB) []string {
+// multipathMaps are the names of the multipath maps that there are.
+func multipathMaps(t testing.TB) []string {
 	t.Helper()
 	var names []string
 	files, err := filepath.Glob("/sys/block/dm-*/dm/name")

@@ -69,7 +69,7 @@ func (r *rig) one(limit time.Duration) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		records, maps := r.agent.Connected(), maps(r.t)
+		records, maps := r.agent.Connected(), multipathMaps(r.t)
 		if len(paths) == 2 && len(records) == 1 && len(maps) == 1 {
 			return
 		}
