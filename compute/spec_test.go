@@ -26,7 +26,8 @@ func specServer() Server {
 }
 
 var specFiles = Files{Root: "/state/instances/x/disk", Base: "/state/images/abc", ConfigDrive: "/state/instances/x/disk.config",
-	Ephemeral: "/state/instances/x/disk.eph0", Swap: "/state/instances/x/disk.swap", ConsoleLog: "/state/instances/x/console.log"}
+	Ephemeral: "/state/instances/x/disk.eph0", Swap: "/state/instances/x/disk.swap", ConsoleLog: "/state/instances/x/console.log",
+	Rescue: "/state/instances/x/disk.rescue", RescueBase: "/state/images/def", RescueConfig: "/state/instances/x/disk.config.rescue"}
 
 func specMachine() machine {
 	return machine{
@@ -72,6 +73,19 @@ func TestBuildSpec(t *testing.T) {
 		"volumes": func(s *Server, m *machine) {
 			s.ImageID, s.Image.Properties = "", map[string]string{"hw_disk_bus": "scsi", "hw_scsi_model": "virtio-scsi"}
 			m.volumes = specVolumes()
+		},
+		"rescue": func(s *Server, m *machine) { // the volumes are not there
+			m.volumes = specVolumes()[2:]
+			m.volumes[0].Name = "vdc"
+			s.Rescue = &Rescue{ConfigDrive: true, Image: ImageRef{Format: "qcow2", Properties: map[string]string{"hw_disk_bus": "sata", "hw_cpu_max_sockets": "1"}}}
+			s.Hardware = map[string]string{"hw_disk_bus": "virtio", "hw_machine_type": "q35"}
+		},
+		"rescue-stable": func(s *Server, m *machine) {
+			s.ImageID = ""
+			m.volumes = specVolumes()[2:]
+			m.volumes[0].BootIndex, m.volumes[0].ReadOnly = new(int), false
+			s.Rescue = &Rescue{Stable: true, Image: ImageRef{Format: "raw", Properties: map[string]string{"hw_rescue_device": "cdrom", "hw_rescue_bus": "sata"}}}
+			s.Hardware = map[string]string{"hw_disk_bus": "virtio", "hw_machine_type": "q35"}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

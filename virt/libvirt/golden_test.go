@@ -230,6 +230,19 @@ var diskChanges = map[string]change{
 		addVolume(s, virt.Disk{Source: virt.Source{Device: "/dev/vg/cluster"}, Format: "raw", Target: "vdb", Bus: "virtio", Cache: "none", Shared: true})
 		addVolume(s, virt.Disk{Source: virt.Source{File: instances + "wide"}, Format: "raw", Target: "sdc", Bus: "scsi", WWN: "5000c50015ea71ad"})
 	}},
+	"rescue": {to: func(s *virt.Spec) { // by the first disk
+		rescue := virt.Disk{Source: virt.Source{File: instances + "disk.rescue"}, Format: "qcow2", Target: "vda", Bus: "virtio", Cache: "none",
+			Backing: []virt.Backing{{Path: "/state/images/def", Format: "raw"}}}
+		s.Disks[0].Target, s.Boot.Devices = "vdb", nil
+		s.Disks[1].Source.File = instances + "disk.config.rescue"
+		s.Disks = append([]virt.Disk{rescue}, s.Disks...)
+	}},
+	"rescue-stable": {to: func(s *virt.Spec) { // by the last
+		s.Boot.Devices = nil
+		addVolume(s, volume(virt.Source{Device: "/dev/vg/data"}))
+		addVolume(s, virt.Disk{Source: virt.Source{File: instances + "disk.rescue"}, Format: "qcow2", Target: "sda", Bus: "usb", Cache: "none", Boot: 1,
+			Backing: []virt.Backing{{Path: "/state/images/def", Format: "raw"}}})
+	}},
 	"scsi": {to: func(s *virt.Spec) {
 		s.SCSI = "virtio-scsi"
 		s.Disks[0].Bus, s.Disks[0].Target, s.Disks[0].Unit = "scsi", "sda", new(0)
