@@ -211,10 +211,15 @@ func (m *Manager) rebuildImage(tx Reader, s Server, imageID string) (img Image, 
 	if err != nil {
 		return img, err
 	}
-	if root.Image["image_id"] != imageID || imageID == "" {
+	made, err := imageUnder(tx, root)
+	if err != nil {
+		return img, err
+	}
+	if made != imageID || imageID == "" {
 		return img, invalid("imageRef", "Image %s is unacceptable: Unable to rebuild with a different image for a volume-backed server.", imageID)
 	}
-	return imageOf(tx, BlockDevice{VolumeID: root.VolumeID, BootIndex: root.BootIndex})
+	img, err = imageOf(tx, BlockDevice{Source: VolumeSource{ImageID: imageID}})
+	return img, named("imageRef", "image", imageID, err)
 }
 
 // rootVolume is the volume that a server boots from.
@@ -228,6 +233,15 @@ func rootVolume(tx VolumeReader, serverID string) (BlockDevice, error) {
 		return BlockDevice{}, &Failure{Kind: ErrConflict, Subject: "server " + serverID, Reason: "it has neither an image nor a volume to boot from"}
 	}
 	return list[i], nil
+}
+
+// imageUnder is the image that a boot volume was made of; empty where that is not known.
+func imageUnder(tx VolumeReader, root BlockDevice) (string, error) {
+	if root.Source.ImageID != "" {
+		return root.Source.ImageID, nil
+	}
+	v, err := tx.Volume(root.VolumeID)
+	return v.ImageMetadata["image_id"], ignoreMissing(err)
 }
 
 // checkRebuilt settles what the guests of a server keep that gets another image, and says whether this host can make them.

@@ -86,7 +86,9 @@ func rescueImage(tx Reader, s Server, imageID string) (Rescue, error) {
 		if err != nil {
 			return Rescue{}, err
 		}
-		imageID = root.Image["image_id"]
+		if imageID, err = imageUnder(tx, root); err != nil {
+			return Rescue{}, err
+		}
 	}
 	img, err := tx.Image(imageID)
 	switch {
