@@ -84,6 +84,7 @@ func (a *array) Extend(_ context.Context, info connector.Info, dev connector.Dev
 
 // ciphers has the maps that are open.
 type ciphers struct {
+	mu   sync.Mutex
 	open map[string]bool // by the volume's ID
 	fail error
 }
@@ -93,12 +94,16 @@ func (c *ciphers) Open(_ context.Context, id string, dev connector.Device, _ con
 		return connector.Device{}, c.fail
 	}
 	name := "crypt-" + id
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.open[id] = true
 	dev.Below, dev.Path, dev.Crypt, dev.Bytes = dev.Path, "/dev/mapper/"+name, name, dev.Bytes-4096
 	return dev, nil
 }
 
 func (c *ciphers) Close(_ context.Context, id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	delete(c.open, id)
 	return nil
 }
