@@ -33,7 +33,7 @@ type shell struct {
 	n   int
 }
 
-// openShell opens the console of a guest that has said that it is ready.
+// openShell logs in on the console of a guest that has said that it is ready.
 func openShell(t *testing.T, s virt.Spec) *shell {
 	t.Helper()
 	var domain libvirtxml.Domain
@@ -49,6 +49,11 @@ func openShell(t *testing.T, s virt.Spec) *shell {
 		_ = tty.Close()
 		<-drained
 	})
+	for _, login := range []struct{ prompt, answer string }{{"tiny login: ", "root\n"}, {"Password: ", "tiny\n"}, {"tiny# ", ""}} {
+		waitForText(t, s.ConsoleLog(), login.prompt, time.Minute)
+		_, err := tty.WriteString(login.answer)
+		must(t, err)
+	}
 	return &shell{t: t, log: s.ConsoleLog(), tty: tty}
 }
 
