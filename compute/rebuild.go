@@ -118,7 +118,8 @@ func (m *Manager) RebuildServer(ctx context.Context, id string, req RebuildReque
 		}
 		return s, err
 	}
-	return m.Server(ctx, id)
+	s.Task, s.Updated = TaskRebuilding, op.Started
+	return s, nil
 }
 
 // storeOther stores a server with another system than it had, and returns what the journal needs to take it back.
