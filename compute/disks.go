@@ -45,6 +45,8 @@ type Files struct {
 	// Rescue, RescueBase and RescueConfig are Root, Base and ConfigDrive of a server that is rescued.
 	Rescue, RescueBase, RescueConfig string
 	ConsoleLog                       string // written by the hypervisor
+	// SerialSocket is where serial ports listen, but for the last character, which is the port's number; made by the hypervisor.
+	SerialSocket string
 }
 
 // Secrets reach the guest on its config drive and are kept nowhere else.

@@ -79,6 +79,7 @@ func filesAt(dir, imageDir string, s Server) Files {
 		Root: filepath.Join(dir, "disk"), Base: filepath.Join(imageDir, s.Image.Checksum),
 		Ephemeral: filepath.Join(dir, "disk.eph0"), Swap: filepath.Join(dir, "disk.swap"),
 		ConfigDrive: filepath.Join(dir, "disk.config"), ConsoleLog: filepath.Join(dir, "console.log"),
+		SerialSocket: filepath.Join(dir, "serial"),
 	}
 	if s.Rescue != nil {
 		f.Rescue, f.RescueBase = filepath.Join(dir, "disk.rescue"), filepath.Join(imageDir, s.Rescue.Image.Checksum)

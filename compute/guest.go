@@ -127,7 +127,7 @@ func (w *work) createGuest(ctx context.Context) error {
 
 // createAs makes a server's guest of a Spec whose volumes are on the host.
 func (w *work) createAs(ctx context.Context, spec virt.Spec, claim Claim) error {
-	if err := w.keepDefinition(ctx, spec); err != nil {
+	if err := w.keepWhole(ctx, &spec); err != nil {
 		return err
 	}
 	if err := w.wire(ctx); err != nil {
@@ -138,6 +138,18 @@ func (w *work) createAs(ctx context.Context, spec virt.Spec, claim Claim) error 
 		w.m.ledger.allocate(spec.ID)
 	}
 	return w.m.orLost(err, claim)
+}
+
+// keepWhole stores what a guest is about to be made of, its serial ports chosen.
+func (w *work) keepWhole(ctx context.Context, spec *virt.Spec) error {
+	if lacksSerialPort(*spec) {
+		w.m.choosing.Lock() // until what is chosen is stored
+		defer w.m.choosing.Unlock()
+		if err := w.m.chooseSerialPorts(ctx, spec); err != nil {
+			return err
+		}
+	}
+	return w.keepDefinition(ctx, *spec)
 }
 
 func (m *Manager) createFrom(ctx context.Context, spec virt.Spec) error {

@@ -71,6 +71,7 @@ func (m *Manager) define(s Server) (virt.Spec, Claim, error) {
 	}
 	spec, err := buildSpec(s, m.disks.Files(s), on)
 	keepUnits(made, &spec)
+	keepSerialPorts(made, &spec, m.opt.Guests.SerialPorts)
 	return spec, claim, err
 }
 

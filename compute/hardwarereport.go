@@ -93,6 +93,7 @@ func (c Capacity) Define(f HardwareFacts, guests GuestOptions) (virt.Spec, error
 	})
 	if f.Made != nil {
 		keepUnits(*f.Made, &spec)
+		keepSerialPorts(*f.Made, &spec, guests.SerialPorts)
 	}
 	return spec, err
 }

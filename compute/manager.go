@@ -52,6 +52,8 @@ type Options struct {
 	// then does not show. Default 1 s; negative for none.
 	SettleTime time.Duration
 
+	PortFree func(address string) bool // whether nobody listens at host:port of this host; default: it is tried
+
 	Logger  *slog.Logger      // default: nothing is logged
 	Clock   func() time.Time  // what records say; default time.Now
 	Observe func(Observation) // told of every step and operation that ended; may be nil; must not block
@@ -97,6 +99,9 @@ func (o Options) withDefaults() Options {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	if o.PortFree == nil {
+		o.PortFree = portFree
+	}
 	if o.Observe == nil {
 		o.Observe = func(Observation) {}
 	}
@@ -123,6 +128,8 @@ type Manager struct {
 	end     context.CancelCauseFunc
 	closing chan struct{} // closed first: work that waits for something gives up
 	wg      sync.WaitGroup
+
+	choosing sync.Mutex // held while serial ports are chosen, until they are stored
 
 	mu      sync.Mutex
 	closed  bool

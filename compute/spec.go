@@ -25,6 +25,8 @@ type GuestOptions struct {
 	// ForceConfigDrive gives every server a config drive (force_config_drive): without a metadata
 	// service it is the only way for keys and user data into a guest.
 	ForceConfigDrive bool
+	// SerialPorts are what serial ports listen on when SerialConsole is set ([serial_console]port_range).
+	SerialPorts PortRange
 	// HostSerial is the host's own number, for sysinfo_serial os, hardware and auto.
 	HostSerial string
 	// ConfigDriveFormat is iso9660 or vfat (config_drive_format), for servers to come; empty for iso9660.
@@ -111,8 +113,8 @@ func (m machine) request(s Server, files Files) guest.Request {
 		},
 		Flavor: guestFlavor(s.Flavor), Image: guest.Image{Format: s.Image.Format, Properties: image}, Settled: settled,
 		Placed: m.placed, Cells: m.cells, NUMA: m.numa, Ports: m.ports, PCI: m.devices, DirectIO: m.storage.DirectIO, ConsoleLog: files.ConsoleLog,
-		HostSerial: m.guests.HostSerial,
-		Host:       m.host, Options: m.guests.Options, Package: m.version,
+		SerialPorts: m.guests.SerialPorts.unchosen(), SerialSocket: files.SerialSocket, HostSerial: m.guests.HostSerial,
+		Host: m.host, Options: m.guests.Options, Package: m.version,
 	}
 	if s.Rescue != nil {
 		r.Rescue = &guest.Rescue{Stable: s.Rescue.Stable}

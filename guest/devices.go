@@ -10,34 +10,49 @@ import (
 	"compute-agent/virt"
 )
 
-// maxSerialPorts is how many serial ports a proxy can reach: QEMU's machines have one more, which Nova keeps for a
-// pseudo terminal.
-const maxSerialPorts = 3
+// maxSerialPorts is how many serial ports a proxy can reach over TCP: QEMU's machines have one more, which Nova keeps for a
+// pseudo terminal. On sockets it can reach them all.
+const maxSerialPorts, maxSerialSockets = 3, 4
 
 // serial are the guest's serial ports: a pseudo terminal, or as many as flavor and image ask for that
 // listen for a proxy. The first one's output is kept.
 func (d *definition) serial() error {
-	opt := &d.r.Options
-	log := virt.SerialPort{Type: "pty", Log: d.r.ConsoleLog, AppendLog: opt.AppendConsoleLog}
-	if opt.SerialConsole == "" {
-		d.spec.Serial = []virt.SerialPort{log}
-		return nil
+	ports, err := d.serialPorts()
+	if err == nil && len(ports) > 0 {
+		ports[0].Log, ports[0].AppendLog = d.r.ConsoleLog, d.r.Options.AppendConsoleLog
 	}
-	n := d.hw.SerialPorts
+	d.spec.Serial = ports
+	return err
+}
+
+func (d *definition) serialPorts() (ports []virt.SerialPort, err error) {
+	opt, n := &d.r.Options, d.hw.SerialPorts
 	switch {
-	case n > maxSerialPorts:
-		return failed("SerialPortNumberLimitExceeded", "hw:serial_port_count", strconv.Itoa(n), "a guest has at most %d serial ports", maxSerialPorts)
-	case len(d.r.SerialPorts) < n:
-		return failed("SocketPortRangeExhaustedException", "hw:serial_port_count", strconv.Itoa(n), "the host has %d TCP ports for them", len(d.r.SerialPorts))
-	}
-	for i, port := range d.r.SerialPorts[:n] {
-		s := virt.SerialPort{Type: "tcp", Host: opt.SerialConsole, Port: port}
-		if i == 0 {
-			s.Log, s.AppendLog = log.Log, log.AppendLog
+	case opt.SerialSockets:
+		if n > maxSerialSockets {
+			return nil, tooManySerialPorts(n, maxSerialSockets)
 		}
-		d.spec.Serial = append(d.spec.Serial, s)
+		for i := range n {
+			ports = append(ports, virt.SerialPort{Type: "unix", Path: d.r.SerialSocket + strconv.Itoa(i)})
+		}
+	case opt.SerialConsole != "":
+		switch {
+		case n > maxSerialPorts:
+			return nil, tooManySerialPorts(n, maxSerialPorts)
+		case len(d.r.SerialPorts) < n:
+			return nil, failed("SocketPortRangeExhaustedException", "hw:serial_port_count", strconv.Itoa(n), "the host has %d TCP ports for them", len(d.r.SerialPorts))
+		}
+		for _, port := range d.r.SerialPorts[:n] {
+			ports = append(ports, virt.SerialPort{Type: "tcp", Host: opt.SerialConsole, Port: port})
+		}
+	default:
+		ports = []virt.SerialPort{{Type: "pty"}}
 	}
-	return nil
+	return ports, nil
+}
+
+func tooManySerialPorts(n, most int) error {
+	return failed("SerialPortNumberLimitExceeded", "hw:serial_port_count", strconv.Itoa(n), "a guest has at most %d serial ports", most)
 }
 
 // channels connect programs in the guest with the host's.

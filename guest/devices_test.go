@@ -249,15 +249,21 @@ func TestSerial(t *testing.T) {
 	kept.AppendLog = true
 	tcp := func(o *Options) { o.SerialConsole = "10.1.1.1" }
 	ports := func(r *Request) { r.SerialPorts = []int{10000, 10001, 10002} }
+	sockets := func(o *Options) { o.SerialSockets = true }
+	socketAt := func(r *Request) { r.SerialSocket = "/state/1/serial" }
 	first := virt.SerialPort{Type: "tcp", Host: "10.1.1.1", Port: 10000, Log: log.Log}
 	for name, c := range map[string]struct {
 		r    Request
 		want []virt.SerialPort
 	}{
-		"one":           {change("hw:serial_port_count=3"), []virt.SerialPort{log}},
-		"kept":          {change("", with(func(o *Options) { o.AppendConsoleLog = true })), []virt.SerialPort{kept}},
-		"listens":       {change("", ports, with(tcp)), []virt.SerialPort{first}},
-		"several":       {change("hw:serial_port_count=2", ports, with(tcp)), []virt.SerialPort{first, {Type: "tcp", Host: "10.1.1.1", Port: 10001}}},
+		"one":     {change("hw:serial_port_count=3"), []virt.SerialPort{log}},
+		"kept":    {change("", with(func(o *Options) { o.AppendConsoleLog = true })), []virt.SerialPort{kept}},
+		"listens": {change("", ports, with(tcp)), []virt.SerialPort{first}},
+		"several": {change("hw:serial_port_count=2", ports, with(tcp)), []virt.SerialPort{first, {Type: "tcp", Host: "10.1.1.1", Port: 10001}}},
+		"sockets": {change("hw:serial_port_count=2", with(sockets), socketAt), []virt.SerialPort{
+			{Type: "unix", Path: "/state/1/serial0", Log: log.Log}, {Type: "unix", Path: "/state/1/serial1"}}},
+		"one socket":    {change("", with(sockets), socketAt), []virt.SerialPort{{Type: "unix", Path: "/state/1/serial0", Log: log.Log}}},
+		"no log":        {change("", with(sockets), socketAt, func(r *Request) { r.ConsoleLog = "" }), []virt.SerialPort{{Type: "unix", Path: "/state/1/serial0"}}},
 		"image's fewer": {change("hw:serial_port_count=3 hw_serial_port_count=1", ports, with(tcp)), []virt.SerialPort{first}},
 	} {
 		if diff := cmp.Diff(c.want, define(t, c.r).Serial); diff != "" {

@@ -53,9 +53,10 @@ type Options struct {
 
 	// Other devices
 	// SerialConsole is the address that guests' serial ports listen on for TCP connections
-	// ([serial_console]proxyclient_address); empty: one port, which is a pseudo terminal, as with
-	// [serial_console]enabled=false.
+	// ([serial_console]proxyclient_address). With SerialSockets they listen on sockets instead, which Nova has not. With
+	// neither: one port, which is a pseudo terminal, as with [serial_console]enabled=false.
 	SerialConsole string
+	SerialSockets bool
 	// AppendConsoleLog keeps what is in the console log when a guest starts. Nova starts it anew.
 	AppendConsoleLog bool
 	// PerfEvents are counted of every guest (enabled_perf_events); those that no host can count are left out.

@@ -116,6 +116,9 @@ func drawOptions(t *rapid.T, r *Request) {
 	if rapid.Bool().Draw(t, "machine") {
 		o.Machines = map[string]string{"x86_64": "q35"}
 	}
+	if rapid.Bool().Draw(t, "serial sockets") {
+		o.SerialSockets, r.SerialSocket = true, "/state/serial"
+	}
 	if rapid.Bool().Draw(t, "serial console") {
 		o.SerialConsole, r.SerialPorts = "10.0.0.1", []int{1, 2, 3, 4}
 	}

@@ -35,8 +35,11 @@ type Request struct {
 
 	ConsoleLog string // file that gets what the guest writes to its first serial port; empty for none
 	// SerialPorts are the TCP ports that the guest's serial ports listen on when Options.SerialConsole is
-	// set: at least as many as the guest has.
+	// set: at least as many as the guest has. 0 is one that is chosen later.
 	SerialPorts []int
+	// SerialSocket is the path of the sockets that they listen on with Options.SerialSockets, but for the last
+	// character, which is the port's number.
+	SerialSocket string
 	// HostSerial is the host's own number, which its guests get as theirs where Options.Serial says so.
 	HostSerial string
 	// TPMSecret is the UUID of the hypervisor's secret that encrypts the TPM's state; empty for none.

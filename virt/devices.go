@@ -157,7 +157,7 @@ type SerialPort struct {
 	// Type is pty, tcp or unix.
 	Type string
 	Host string // tcp: address that it listens on
-	Port int    // tcp
+	Port int    // tcp; 0 is one that is not chosen yet, of which no guest can be made
 	Path string // unix: socket that it listens on
 	// Log gets what the guest writes; empty for none.
 	Log string

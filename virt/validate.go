@@ -40,12 +40,17 @@ func (s Spec) Validate() error {
 	return nil
 }
 
-// ValidateForCreate is Validate for a guest that is about to be made: of its disks everything has to be
-// known. Every driver's Create calls it first, so that all refuse the same.
+// ValidateForCreate is Validate for a guest that is about to be made: of its disks and serial ports everything
+// has to be known. Every driver's Create calls it first, so that all refuse the same.
 func (s Spec) ValidateForCreate() error {
 	for _, d := range s.Disks {
 		if d.Unstated {
 			return invalid("disk %s: the chain below it is not stated", d.Target)
+		}
+	}
+	for _, p := range s.Serial {
+		if p.Type == "tcp" && p.Port == 0 {
+			return invalid("serial port: its TCP port is not chosen")
 		}
 	}
 	return s.Validate()

@@ -24,7 +24,7 @@ func (p SerialPort) validate() error {
 	var address error
 	switch p.Type {
 	case "tcp":
-		address = first(validateHost("serial port: host", p.Host), within("serial port: TCP port", p.Port, 1, 65535))
+		address = first(validateHost("serial port: host", p.Host), within("serial port: TCP port", p.Port, 0, 65535))
 	case "unix":
 		address = validatePath("serial port: socket", p.Path)
 	}

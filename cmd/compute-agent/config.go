@@ -391,6 +391,8 @@ func (c *Config) check() error {
 	rule(c.Console.Enabled && !strings.HasSuffix(c.Console.Listen, ":0") && (c.Console.Listen == c.Listen || c.Console.Listen == c.MetricsListen),
 		"console_listen: is the same address as listen or metrics_listen")
 	c.Console.check(rule)
+	rule(c.Hardware.SerialConsole == "true" && c.Hardware.SerialPorts == compute.PortRange{} && !socketsFit(c.StateDir),
+		fmt.Sprintf("serial_console_enabled: sockets in state_dir would have paths of more than %d bytes; choose a shorter one, or a serial_console_port_range", longestSocket))
 	return errors.Join(errs...)
 }
 

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
+
+	"compute-agent/compute"
 	"compute-agent/virt"
 )
 
@@ -29,6 +34,9 @@ type guestHardware struct {
 	PerfEvents               []string
 	PointerModel             string
 	SysinfoSerial            string
+	SerialConsole            string // auto, true, false
+	SerialListen             string
+	SerialPorts              compute.PortRange
 	KeepConsoleLog           bool
 	FileBackedMiB            int
 	TCGCacheMiB              int
@@ -108,9 +116,61 @@ func (h *guestHardware) consoleKeys() []key {
 			doc: "What SPICE sends as a video stream: what its filters find, all that moves, or nothing."},
 		{name: "pointer_model", initial: "usbtablet", value: choice(&h.PointerModel, "usbtablet", "ps2mouse"),
 			doc: "Pointer of guests with a screen whose image says nothing: usbtablet, or ps2mouse, which is there anyway."},
+		{name: "serial_console_enabled", initial: "auto", value: choice(&h.SerialConsole, "auto", "true", "false"),
+			doc: "Whether guests' serial ports (hw:serial_port_count of them) take a client. false: guests have one, for the console log. auto: where\n" +
+				"state_dir is short enough for sockets, or serial_console_port_range is set. Nova: [serial_console]enabled, which is false there."},
+		{name: "serial_console_port_range", initial: "", value: portRange(&h.SerialPorts),
+			doc: "TCP ports that serial ports listen on, from the first up to the one before the last: 10000:20000. Empty: sockets in the servers'\n" +
+				"directories, which no other user of the host can open. Nova: [serial_console]port_range."},
+		{name: "serial_console_listen", initial: "127.0.0.1", value: text(&h.SerialListen, ipAddress),
+			doc: "Address of these TCP ports, which ask for no password. Nova: [serial_console]proxyclient_address."},
 		{name: "keep_console_log", initial: "true", value: truth(&h.KeepConsoleLog),
 			doc: "Keep what is in a server's console log when its guest starts again. false: start it anew, as Nova does."},
 	}
+}
+
+// portRange reads FIRST:END as Nova does; empty is none.
+func portRange(field *compute.PortRange) setting {
+	errRange := errors.New("must be two TCP ports with a colon between them, the first the lower one: 10000:20000")
+	parse := func(s string) (r compute.PortRange, err error) {
+		if s == "" {
+			return r, nil
+		}
+		first, end, _ := strings.Cut(s, ":")
+		var firstErr, endErr error
+		r.First, firstErr = strconv.Atoi(first)
+		r.End, endErr = strconv.Atoi(end)
+		if firstErr != nil || endErr != nil || r.First < 1 || r.First >= r.End || r.End > 1<<16 {
+			return compute.PortRange{}, errRange
+		}
+		return r, nil
+	}
+	format := func(r compute.PortRange) string {
+		if r == (compute.PortRange{}) {
+			return ""
+		}
+		return fmt.Sprintf("%d:%d", r.First, r.End)
+	}
+	return place[compute.PortRange]{field, "string", parse, format}
+}
+
+// longestSocket is what Linux takes of a socket's path, in bytes.
+const longestSocket = 107
+
+// socketsFit says whether the paths of servers' sockets are short enough.
+func socketsFit(stateDir string) bool {
+	return len(compute.FilesIn(filepath.Join(stateDir, instancesDir), "", compute.Server{ID: uuid.Nil.String()}).SerialSocket)+1 <= longestSocket
+}
+
+// serial says what serial ports listen on: TCP ports of an address, or sockets, or nothing.
+func (h *guestHardware) serial(stateDir string) (address string, sockets bool) {
+	switch {
+	case h.SerialConsole == "false":
+		return "", false
+	case h.SerialPorts != compute.PortRange{}:
+		return h.SerialListen, false
+	}
+	return "", h.SerialConsole == "true" || socketsFit(stateDir)
 }
 
 // cpuFlag accepts libvirt's name of a flag with an optional sign.

@@ -17,9 +17,15 @@ import (
 func TestGuestOptionsAreTheConfiguration(t *testing.T) {
 	byDefault := compute.GuestOptions{ConfigDriveFormat: "iso9660", Options: guest.Options{
 		EmulatedCPU: compute.DefaultEmulatedCPU, Machines: map[string]string{}, Serial: "unique", RealtimePriority: 1,
-		CacheModes: map[string]string{}, NativeIO: true, VNC: "127.0.0.1", PointerModel: "usbtablet", AppendConsoleLog: true,
+		CacheModes: map[string]string{}, NativeIO: true, VNC: "127.0.0.1", PointerModel: "usbtablet", AppendConsoleLog: true, SerialSockets: true,
 		RNG: "/dev/urandom", StatsPeriod: 10 * time.Second, GuestAgent: true,
 	}}
+	serial := func(change func(*compute.GuestOptions)) compute.GuestOptions {
+		o := byDefault
+		o.SerialSockets = false
+		change(&o)
+		return o
+	}
 	all := compute.GuestOptions{Names: "vm-%d", ForceConfigDrive: true, ConfigDriveFormat: "vfat", Options: guest.Options{
 		CPUMode: "custom", CPUModels: []string{"Nehalem"}, CPUFlags: []string{"pcid", "-mtrr"}, EmulatedCPU: compute.DefaultEmulatedCPU,
 		Machines: map[string]string{"x86_64": "q35", "aarch64": "virt-7.2"}, RealtimePriority: 2, FileBacked: true, TCGCacheMiB: 32,
@@ -29,7 +35,7 @@ func TestGuestOptionsAreTheConfiguration(t *testing.T) {
 			Secure: true, ImageCompression: "lz", JPEGCompression: "auto", ZlibCompression: "never", PlaybackCompression: new(false), StreamingMode: "all",
 		},
 		PerfEvents: []string{"cpu_clock", "cache_misses"},
-		RNG:        "/dev/hwrng", StatsPeriod: -1, RootPorts: 8, GuestAgent: true, Serial: "none",
+		RNG:        "/dev/hwrng", StatsPeriod: -1, RootPorts: 8, GuestAgent: true, Serial: "none", SerialSockets: true,
 	}}
 	for _, c := range []struct {
 		args []string
@@ -43,6 +49,12 @@ func TestGuestOptionsAreTheConfiguration(t *testing.T) {
 			"--spice-zlib-compression=never --spice-playback-compression=false --spice-streaming-mode=all " +
 			"--enabled-perf-events=cpu_clock,cache_misses --pointer-model=ps2mouse --keep-console-log=false --rng-dev-path=/dev/hwrng " +
 			"--mem-stats-period-seconds=0 --num-pcie-ports=8 --sysinfo-serial=none"), all},
+		{[]string{"--serial-console-enabled=false"}, serial(func(o *compute.GuestOptions) {})},
+		{[]string{"--state-dir=/" + strings.Repeat("d", 51)}, serial(func(o *compute.GuestOptions) { o.SerialSockets = true })},
+		{[]string{"--state-dir=/" + strings.Repeat("d", 52)}, serial(func(o *compute.GuestOptions) {})},
+		{[]string{"--serial-console-port-range=10000:20000", "--serial-console-listen=::1"}, serial(func(o *compute.GuestOptions) {
+			o.SerialConsole, o.SerialPorts = "::1", compute.PortRange{First: 10000, End: 20000}
+		})},
 	} {
 		config, err := load(t, "", nil, c.args)
 		if err != nil {
