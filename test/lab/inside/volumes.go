@@ -211,8 +211,31 @@ func (a *Agent) guest(s Server) *Guest {
 		<-drained
 	})
 	g := &Guest{s, a, &terminal{log: console.Log.File, tty: tty}}
+	g.logIn()
 	g.Run("dmesg -n 1") // its kernel does not write between the lines
 	return g
+}
+
+// logIn has the guest's getty start a shell.
+func (g *Guest) logIn() {
+	g.a.t.Helper()
+	for _, login := range []struct{ prompt, answer string }{{"tiny login: ", "root\n"}, {"Password: ", "tiny\n"}, {"tiny# ", ""}} {
+		for limit := time.Now().Add(booting); ; time.Sleep(every) {
+			said, err := os.ReadFile(g.log)
+			if err != nil {
+				g.a.t.Fatal(err)
+			}
+			if strings.Contains(string(said), login.prompt) {
+				break
+			}
+			if time.Now().After(limit) {
+				g.a.t.Fatalf("the guest does not say %q in %v; its console:\n%s", login.prompt, booting, said)
+			}
+		}
+		if _, err := io.WriteString(g.tty, login.answer); err != nil {
+			g.a.t.Fatal(err)
+		}
+	}
 }
 
 // Await waits until a command succeeds in the guest.
@@ -246,24 +269,33 @@ func (g *Guest) Try(command string) (string, error) {
 	if _, err := fmt.Fprintf(g.tty, "echo BE''GIN-%d; ( %s ); echo =$?=E''ND-%d\n", g.typed, command, g.typed); err != nil {
 		return "", err
 	}
-	begin, end := fmt.Sprintf("BEGIN-%d\r\n", g.typed), fmt.Sprintf("=END-%d\r\n", g.typed)
 	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(every / 3) {
 		said, err := os.ReadFile(g.log)
 		if err != nil {
 			return "", err
 		}
-		text, _, ended := strings.Cut(string(said), end)
-		if !ended {
-			continue
+		if out, code, ended := answered(string(said), g.typed); ended && code == "0" {
+			return out, nil
+		} else if ended {
+			return out, fmt.Errorf("exit code %q", code)
 		}
-		_, text, _ = strings.Cut(text, begin)
-		out := strings.TrimSpace(strings.ReplaceAll(text[:strings.LastIndex(text, "=")], "\r", ""))
-		if code := text[strings.LastIndex(text, "=")+1:]; code != "0" {
-			return out, fmt.Errorf("exit code %s", code)
-		}
-		return out, nil
 	}
 	return "", fmt.Errorf("it does not end in %v", patience)
+}
+
+// answered finds what the nth command wrote, and its exit code, in what a guest's console has.
+func answered(console string, n int) (out, code string, ended bool) {
+	text, _, ended := strings.Cut(console, fmt.Sprintf("=END-%d\r\n", n))
+	if !ended {
+		return "", "", false
+	}
+	if i := strings.LastIndex(text, "="); i >= 0 {
+		text, code = text[:i], text[i+1:]
+	}
+	if _, after, found := strings.Cut(text, fmt.Sprintf("BEGIN-%d", n)); found {
+		text = after
+	}
+	return strings.TrimSpace(strings.ReplaceAll(text, "\r", "")), code, true
 }
 
 // Disk waits for the disk of a volume and returns its name in the guest, such as vdb.
