@@ -42,8 +42,9 @@ func (r *rig) passed(n int, what string, takes time.Duration) {
 	}
 }
 
-// has says whether the guest has the volume, once that is settled; it must be all there or not at all.
-func (r *rig) has(volume, wrote string) bool {
+// has says whether the guest has the volume, once that is settled; it must be all there or not at all. Its disk is found by the volume where no name is given:
+// after a swap it has the serial number of the volume before, for as long as the guest runs.
+func (r *rig) has(volume, disk, wrote string) bool {
 	r.t.Helper()
 	v := r.agent.Settled(volume, "in-use", "available", "error", "error_extending")
 	switch {
@@ -55,7 +56,10 @@ func (r *rig) has(volume, wrote string) bool {
 		return false
 	}
 	r.one(patience)
-	if read := r.guest.Sum(r.guest.Disk(volume)); read != wrote {
+	if disk == "" {
+		disk = r.guest.Disk(volume)
+	}
+	if read := r.guest.Sum(disk); read != wrote {
 		r.t.Errorf("the guest reads %s of volume %s, wrote %s", read, volume, wrote)
 	}
 	return true
@@ -94,14 +98,14 @@ func (r *rig) killedInAttachAndDetach() {
 	there, gone := 0, 0
 	for n := range kills {
 		r.killed(n, attaching, func() error { return r.agent.TryAttach(r.guest.ID, r.volume) })
-		if r.has(r.volume, wrote) {
+		if r.has(r.volume, "", wrote) {
 			there++
 		} else {
 			r.agent.Attach(r.guest.ID, r.volume)
 		}
 		r.passed(n, "attach", attaching)
 		r.killed(n, detaching, func() error { return r.agent.TryDetach(r.guest.ID, r.volume) })
-		if r.has(r.volume, wrote) {
+		if r.has(r.volume, "", wrote) {
 			r.agent.Detach(r.guest.ID, r.volume)
 		} else {
 			gone++
@@ -116,8 +120,7 @@ func (r *rig) killedInAttachAndDetach() {
 func (r *rig) killedInSwap() {
 	r.agent.Attach(r.guest.ID, r.volume)
 	on, to := r.volume, r.agent.Volume(growingGiB, map[string]any{"volume_type": "array"})
-	other := to
-	wrote := r.guest.Fill(r.guest.Disk(on))
+	other, disk := to, r.guest.Disk(on)
 	swap := func() {
 		if err := r.agent.TrySwap(r.guest.ID, on, to); err != nil {
 			r.t.Fatal(err)
@@ -129,6 +132,7 @@ func (r *rig) killedInSwap() {
 	on, to = to, on
 	moved := 0
 	for n := range kills {
+		wrote := r.guest.Fill(disk)
 		r.killed(n, takes, func() error { return r.agent.TrySwap(r.guest.ID, on, to) })
 		r.agent.Settled(on, "in-use", "available", "error")
 		if v := r.agent.Settled(to, "in-use", "available", "error"); v.Status == "in-use" {
@@ -138,7 +142,7 @@ func (r *rig) killedInSwap() {
 		if v := r.agent.ShowVolume(to); v.Status != "available" {
 			r.t.Errorf("the other volume is %+v", v)
 		}
-		if !r.has(on, wrote) {
+		if !r.has(on, disk, wrote) {
 			r.t.Error("the guest has neither of the volumes")
 		}
 		r.passed(n, "swap", takes)
@@ -174,7 +178,7 @@ func (r *rig) killedInExtend() {
 	for n := range kills {
 		r.killed(n, takes, grow)
 		seen()
-		r.has(r.volume, wrote)
+		r.has(r.volume, "", wrote)
 		r.passed(n, "extend", takes)
 	}
 	r.t.Logf("an extension takes %.1f s; all were ended", takes.Seconds())
