@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"compute-agent/internal/shared"
 )
 
 // HolderKind is what holds a block device.
@@ -220,24 +222,60 @@ func lines(path string, each func(fields []string)) error {
 	return scanner.Err()
 }
 
-// processes looks at the open files of all: a guest's disk is open in its QEMU and nowhere else to be seen.
+// openDevices are the processes that have block devices open, by the devices' numbers.
+type openDevices map[string][]string
+
+// processes looks at the open files of all: a guest's disk is open in its QEMU and nowhere else to be seen. It is most of the work of finding out who holds a
+// disk, and the same for all of them.
 func (s System) processes(w *walk) error {
-	entries, err := os.ReadDir(s.Proc)
+	look := s.open
+	if look == nil {
+		look = &shared.Look[openDevices]{}
+	}
+	open, err := look.Do(s.openFiles)
 	if err != nil {
 		return err
 	}
-	self := strconv.Itoa(os.Getpid())
-	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err == nil && e.Name() != self && s.hasOpen(e.Name(), w.numbers) {
-			if s.bystander(e.Name()) {
-				w.looked = true
-				continue
-			}
-			program, _ := readText(s.Proc, e.Name(), "comm")
-			w.add(Holder{Kind: HeldByProcess, Name: program + " (" + e.Name() + ")"})
+	var all []string
+	for number := range w.numbers {
+		all = append(all, open[number]...)
+	}
+	slices.Sort(all)
+	for _, pid := range slices.Compact(all) {
+		if s.bystander(pid) {
+			w.looked = true
+			continue
 		}
+		program, _ := readText(s.Proc, pid, "comm")
+		w.add(Holder{Kind: HeldByProcess, Name: program + " (" + pid + ")"})
 	}
 	return nil
+}
+
+// openFiles reads what all processes but this one have open.
+func (s System) openFiles() (openDevices, error) {
+	entries, err := os.ReadDir(s.Proc)
+	if err != nil {
+		return nil, err
+	}
+	open, self := openDevices{}, strconv.Itoa(os.Getpid())
+	for _, e := range entries {
+		pid := e.Name()
+		if _, err := strconv.Atoi(pid); err != nil || pid == self {
+			continue
+		}
+		dir := filepath.Join(s.Proc, pid, "fd")
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			continue // it has ended, or is a thread of the kernel
+		}
+		for _, f := range files {
+			if number := s.Kernel.Number(filepath.Join(dir, f.Name())); number != "" {
+				open[number] = append(open[number], pid)
+			}
+		}
+	}
+	return open, nil
 }
 
 // bystander says whether a process is one of those, or a program that udev runs on each device, such as multipath or blkid.
@@ -253,15 +291,4 @@ func (s System) bystander(pid string) bool {
 	}
 	parent, _ := readText(s.Proc, fields[1], "comm")
 	return slices.Contains(udevd, parent)
-}
-
-func (s System) hasOpen(pid string, numbers map[string]bool) bool {
-	dir := filepath.Join(s.Proc, pid, "fd")
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return false // it has ended, or is a thread of the kernel
-	}
-	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
-		return numbers[s.Kernel.Number(filepath.Join(dir, e.Name()))]
-	})
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"compute-agent/blockdev/connector"
+	"compute-agent/internal/shared"
 )
 
 // System is a host's devices: the directories to look into, and the kernel to ask. All methods may be called concurrently.
@@ -24,11 +25,12 @@ type System struct {
 	Sys, Dev, Proc string
 	RunUdev        string // of udev's records
 	Kernel         Kernel
+	open           *shared.Look[openDevices] // shared by those who ask who holds a disk; nil for each by himself
 }
 
 // Host is this host.
 func Host() System {
-	return System{Sys: "/sys", Dev: "/dev", Proc: "/proc", RunUdev: "/run/udev", Kernel: linux{}}
+	return System{Sys: "/sys", Dev: "/dev", Proc: "/proc", RunUdev: "/run/udev", Kernel: linux{}, open: &shared.Look[openDevices]{}}
 }
 
 // States of a device in which it can be read.
