@@ -8,7 +8,7 @@ import (
 )
 
 // frames is the writing side of a WebSocket. The library writes its control frames through it, one with each Write; the proxy writes data itself, so that a
-// frame is one write, from the buffer that the guest's bytes were read into. A control frame does not wait for data that the client does not take: it is
+// frame is one write, from the buffer that the guest's bytes were read into. A ping or pong does not wait for data that the client does not take: it is
 // kept and goes out behind it.
 type frames struct {
 	net.Conn
@@ -17,7 +17,8 @@ type frames struct {
 	free   sync.Cond
 	busy   bool
 	kept   []byte // control frames for whoever is writing
-	closed bool   // a close frame is out, or a frame is torn: nothing may follow
+	closed bool   // by a close frame, or because a frame is torn: no frame may begin
+	torn   bool
 }
 
 const (
@@ -38,25 +39,40 @@ func newFrames(c net.Conn) *frames {
 	return f
 }
 
-// Write writes a control frame.
+// Write writes a control frame. It returns when a close frame is out, since the library closes the connection then; others may go out later.
 func (f *frames) Write(p []byte) (int, error) {
-	f.mu.Lock()
-	if f.closed {
-		f.mu.Unlock()
-		return 0, net.ErrClosed
+	if len(p) > 0 && p[0]&opcodes == opClose {
+		return f.writeClose(p)
 	}
-	f.closed = len(p) > 0 && p[0]&opcodes == opClose
-	if f.busy {
-		if f.closed || len(f.kept)+len(p) <= maxKept { // else it is one answer of many to pings
+	f.mu.Lock()
+	if f.closed || f.busy {
+		defer f.mu.Unlock()
+		if f.closed {
+			return 0, net.ErrClosed
+		}
+		if len(f.kept)+len(p) <= maxKept { // else it is one answer of many to pings
 			f.kept = append(f.kept, p...)
 		}
-		f.mu.Unlock()
 		return len(p), nil
 	}
 	f.busy = true
 	f.mu.Unlock()
 	n, err := f.Conn.Write(p)
 	return n, f.release(err)
+}
+
+// writeClose lets whoever is writing finish, and nobody after that.
+func (f *frames) writeClose(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	for f.busy {
+		f.free.Wait()
+	}
+	if f.torn {
+		return 0, net.ErrClosed
+	}
+	return f.Conn.Write(p)
 }
 
 // release writes what was kept meanwhile, and lets others write.
@@ -71,8 +87,10 @@ func (f *frames) release(err error) error {
 		f.mu.Lock()
 	}
 	f.busy = false
-	f.closed = f.closed || err != nil
-	f.free.Signal()
+	if err != nil {
+		f.closed, f.torn = true, true
+	}
+	f.free.Broadcast()
 	return err
 }
 

@@ -29,8 +29,8 @@ type rfbOffer byte
 
 const rfbNothing rfbOffer = 0
 
-// rfbGuest agrees on security with a guest, by the first scheme that the guest has too, up to where the guest tells the result. What it returns is to be read
-// from then on: the result, which is the client's to see, and before it the challenge of a password, which is the client's to answer. secure begins TLS.
+// rfbGuest agrees on security with a guest, by the first scheme that the guest has too. What it returns is to be used from then on: what follows is the client's
+// first message, or, if the guest asks for a password, its challenge, which is the client's to answer. secure begins TLS.
 func rfbGuest(conn net.Conn, schemes []string, secure func() (net.Conn, error)) (net.Conn, rfbOffer, error) {
 	if err := readVersion(conn, "guest"); err != nil {
 		return nil, rfbNothing, err
@@ -45,14 +45,19 @@ func rfbGuest(conn net.Conn, schemes []string, secure func() (net.Conn, error)) 
 	for _, scheme := range schemes {
 		switch {
 		case scheme == SchemeNone && slices.Contains(types, rfbTypeNone):
-			_, err := conn.Write([]byte{rfbTypeNone})
-			return conn, rfbTypeNone, err
+			if _, err := conn.Write([]byte{rfbTypeNone}); err != nil {
+				return nil, rfbNothing, err
+			}
+			return conn, rfbTypeNone, rfbResult(conn)
 		case scheme == SchemeVeNCrypt && slices.Contains(types, rfbTypeVeNCrypt):
 			offer, err := vencrypt(conn)
 			if err != nil {
 				return nil, rfbNothing, err
 			}
 			secured, err := secure()
+			if err == nil && offer == rfbTypeNone {
+				err = rfbResult(secured) // by TLS 1.3 it is only here that a guest refuses the proxy's certificate
+			}
 			return secured, offer, err
 		}
 	}
@@ -85,6 +90,17 @@ func rfbTypes(r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("security types: %w", err)
 	}
 	return types, nil
+}
+
+// rfbResult reads whether a guest lets the proxy in.
+func rfbResult(r io.Reader) error {
+	switch result, err := readUint32(r); {
+	case err != nil:
+		return fmt.Errorf("security result: %w", err)
+	case result != 0:
+		return rfbReason(r)
+	}
+	return nil
 }
 
 // rfbReason reads why a guest refuses, as an error.
@@ -150,7 +166,7 @@ func vencryptSubtype(r io.Reader) (uint32, rfbOffer, error) {
 	return 0, rfbNothing, fmt.Errorf("the guest has VeNCrypt subtypes %d, neither x509none (%d) nor x509vnc (%d)", subtypes, vencryptX509None, vencryptX509VNC)
 }
 
-// rfbClient takes a client to where it waits for the result of the security type that is offered to it.
+// rfbClient takes a client to where the guest has been taken.
 func rfbClient(client io.ReadWriter, offer rfbOffer) error {
 	if _, err := io.WriteString(client, rfbVersion); err != nil {
 		return err
@@ -164,6 +180,9 @@ func rfbClient(client io.ReadWriter, offer rfbOffer) error {
 	chosen, err := readByte(client)
 	if err == nil && chosen != byte(offer) {
 		err = fmt.Errorf("the client chose security type %d, which was not offered", chosen)
+	}
+	if err == nil && offer == rfbTypeNone {
+		_, err = client.Write(make([]byte, 4)) // the result: the guest has told it
 	}
 	return err
 }
