@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // group is tests that share a restored machine: those of one package below test/lab, in files with
@@ -60,6 +62,16 @@ func fillShare(ctx context.Context, share string, chosen []group) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(share, "tiny.qcow2"), data, 0o644)
+}
+
+// brokenOff is how tests ended that neither passed nor failed: by a panic, a time limit or a signal, after which nothing more is in what they say.
+func brokenOff(err error) error {
+	const failed = 1
+	var exit *ssh.ExitError
+	if err == nil || errors.As(err, &exit) && exit.ExitStatus() == failed {
+		return nil
+	}
+	return fmt.Errorf("the tests broke off: %w", err)
 }
 
 // command runs a program of the build.
@@ -145,7 +157,7 @@ func (g group) run(ctx context.Context, s state, work, share string, results io.
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case !errors.Is(tests, errLab):
-		tests = v.checkKernel(client)
+		tests = errors.Join(brokenOff(tests), v.checkKernel(client))
 	}
 	if tests != nil {
 		say("the end of the console of machine %q:\n%s", g.profile, v.console.end())
