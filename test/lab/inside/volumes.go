@@ -1,6 +1,7 @@
 package inside
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -106,6 +107,17 @@ func (a *Agent) DeleteVolume(id string) {
 
 func volumesOf(server string) string {
 	return compute + "/servers/" + server + "/os-volume_attachments"
+}
+
+// InTurn asks again for what a server refuses because others were asked for before: the agent lets them wait for a minute, in which this machine does few.
+func InTurn(try func() error) error {
+	for limit := time.Now().Add(booting); ; time.Sleep(every) {
+		err := try()
+		var no *refused
+		if !errors.As(err, &no) || no.status != http.StatusConflict || time.Now().After(limit) {
+			return err
+		}
+	}
 }
 
 // TryAttach asks for a volume to be attached. How it ends the volume's status says.

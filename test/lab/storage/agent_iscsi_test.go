@@ -182,7 +182,7 @@ func (r *rig) manyAtOnce(guests ...*inside.Guest) {
 		var wg sync.WaitGroup
 		for n, volume := range volumes {
 			wg.Go(func() {
-				if err := try(guests[n%len(guests)].ID, volume); err != nil {
+				if err := inside.InTurn(func() error { return try(guests[n%len(guests)].ID, volume) }); err != nil {
 					r.t.Error(err)
 				}
 			})
