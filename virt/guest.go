@@ -35,7 +35,7 @@ func (s PowerState) String() string {
 }
 
 // Guest is a guest as the hypervisor sees it at one moment. Counters start at zero when its
-// process starts.
+// process starts. Figures that only its process knows are zero while another call holds the guest: a listing waits for nobody.
 type Guest struct {
 	ID    string // UUID, lower case with dashes
 	Name  string // the hypervisor's name for it: instance-0000002a
