@@ -50,6 +50,7 @@ type report struct {
 	parents map[key]bool   // tests with subtests: they count through those
 	results map[key]string // how the others ended
 	failed  map[key]bool   // top-level tests
+	running map[key]bool   // tests that began and did not end
 	all     suite
 	broken  bool // a package failed other than by its tests
 	final   bool // something was seen that no second run takes back
@@ -90,7 +91,7 @@ func main() {
 }
 
 func newReport(out io.Writer, args []string) (*report, error) {
-	r := &report{all: suite{title: "all Go tests"}, out: out, output: map[key][]string{}, parents: map[key]bool{}, results: map[key]string{}, failed: map[key]bool{}}
+	r := &report{all: suite{title: "all Go tests"}, out: out, output: map[key][]string{}, parents: map[key]bool{}, results: map[key]string{}, failed: map[key]bool{}, running: map[key]bool{}}
 	for _, arg := range args {
 		title, where, ok := strings.Cut(arg, "=")
 		pkg, prefix, ok2 := strings.Cut(where, " ")
@@ -124,6 +125,7 @@ func (r *report) add(e event) {
 	k := key{e.Package, e.Test}
 	switch e.Action {
 	case "run":
+		r.running[k] = true
 		for i, c := range e.Test { // a subtest's own name may have slashes
 			if c == '/' {
 				r.parents[key{e.Package, e.Test[:i]}] = true
@@ -147,6 +149,7 @@ func (r *report) add(e event) {
 }
 
 func (r *report) endTest(e event, k key) {
+	delete(r.running, k)
 	if e.Action != "pass" {
 		r.print("%s", strings.Join(r.output[k], ""))
 	} else if r.verbose {
@@ -198,7 +201,7 @@ func (r *report) endPackage(e event, k key) {
 	if e.Action == "skip" { // no test files
 		return
 	}
-	if e.Action == "fail" && !r.failedIn(e.Package) {
+	if e.Action == "fail" && (!has(r.failed, e.Package) || has(r.running, e.Package)) {
 		r.broken = true // it did not build, or died
 		for other, lines := range r.output {
 			if other.pkg == e.Package {
@@ -214,8 +217,8 @@ func (r *report) endPackage(e event, k key) {
 	delete(r.output, k)
 }
 
-func (r *report) failedIn(pkg string) bool {
-	for k := range r.failed {
+func has(tests map[key]bool, pkg string) bool {
+	for k := range tests {
 		if k.pkg == pkg {
 			return true
 		}

@@ -22,6 +22,7 @@ func summarize(t *testing.T, suite string, events ...string) (string, bool) {
 }
 
 const (
+	runB     = `{"Action":"run","Package":"compute-agent/a","Test":"TestB"}`
 	runA     = `{"Action":"run","Package":"compute-agent/a","Test":"TestA"}`
 	runOne   = `{"Action":"run","Package":"compute-agent/a","Test":"TestA/one"}`
 	runTwo   = `{"Action":"run","Package":"compute-agent/a","Test":"TestA/two"}`
@@ -120,6 +121,7 @@ func TestAgain(t *testing.T) {
 		"does not run":            {firstRun, "", nil, false, "s: 1 passed, 1 failed"},
 		"cannot run":              {firstRun, passes, dies, false, "no such command"},
 		"no second run of a race": {append([]string{race}, firstRun...), passes, nil, false, "s: 1 passed, 1 failed"},
+		"nor of what was killed":  {append([]string{runB}, firstRun...), passes, nil, false, "s: 1 passed, 1 failed"},
 		"nor of a panic":          {append([]string{panicked}, firstRun...), passes, nil, false, "s: 1 passed, 1 failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
