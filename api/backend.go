@@ -47,7 +47,7 @@ type Servers interface {
 	// ConsoleOutput returns the last lines of the server's serial console; all that is kept if lines < 0.
 	ConsoleOutput(ctx context.Context, id string, lines int) (string, error)
 	// Diagnostics tells how a running server does, with a picture of its screen if asked.
-	Diagnostics(ctx context.Context, id string, screenshot bool) (compute.Diagnostics, error)
+	Diagnostics(ctx context.Context, id string, p compute.Picture) (compute.Diagnostics, error)
 }
 
 // Consoles gives access to the screens and serial ports of servers; *compute.ConsoleService has them.

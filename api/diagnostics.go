@@ -14,17 +14,21 @@ func (a *api) diagnosticsRoutes() []route {
 	return []route{{pattern: "GET /servers/{id}/diagnostics", do: a.showDiagnostics, access: forAdmin}}
 }
 
-// showDiagnostics tells how a server does. With ?screenshot=1, which is ours, it has a small picture of the server's screen in it, as a PNG in base64.
+// pictures are the values of ?screenshot.
+var pictures = map[string]compute.Picture{"": compute.NoPicture, "0": compute.NoPicture, "1": compute.Thumbnail, "full": compute.WholeScreen}
+
+// showDiagnostics tells how a server does. With ?screenshot=1 or full, which is ours, it has a picture of the server's screen in it, small or whole, as a PNG in base64.
 func (a *api) showDiagnostics(c *call) (*answer, error) {
 	asked := c.URL.Query().Get("screenshot")
-	if asked != "" && asked != "1" && asked != "0" {
-		return nil, badRequest("screenshot: must be 1 or 0, not %s", quoted(shorten(asked)))
+	picture, known := pictures[asked]
+	if !known {
+		return nil, badRequest("screenshot: must be 0, 1 or full, not %s", quoted(shorten(asked)))
 	}
 	s, err := a.server(c)
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.Backend.Diagnostics(c.Context(), s.ID, asked == "1")
+	d, err := a.Backend.Diagnostics(c.Context(), s.ID, picture)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +38,7 @@ func (a *api) showDiagnostics(c *call) (*answer, error) {
 	} else {
 		olderDiagnostics(view, d.Guest)
 	}
-	if asked == "1" {
+	if picture != compute.NoPicture {
 		view["screenshot"] = nil
 		if d.Screenshot != nil {
 			view["screenshot"] = base64.StdEncoding.EncodeToString(d.Screenshot)

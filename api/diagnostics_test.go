@@ -26,9 +26,11 @@ func TestConsoleDiagnostics(t *testing.T) {
 	if got["state"] != "running" || got["driver"] != "libvirt" || got["hypervisor"] != "kvm" && got["hypervisor"] != "qemu" {
 		t.Errorf("diagnostics are %v", got)
 	}
-	got = c.want(200, request{as: admin, path: path + "?screenshot=1", version: "2.48"})
-	if _, there := got["screenshot"]; !there {
-		t.Errorf("no screenshot in %v", got)
+	for _, size := range []string{"1", "full"} {
+		got = c.want(200, request{as: admin, path: path + "?screenshot=" + size, version: "2.48"})
+		if _, there := got["screenshot"]; !there {
+			t.Errorf("no screenshot in %v", got)
+		}
 	}
 	c.want(400, request{as: admin, path: path + "?screenshot=yes", version: "2.48"})
 	c.want(403, request{as: bob, path: path, version: "2.48"})

@@ -13,12 +13,22 @@ type Diagnostics struct {
 	Guest    virt.Guest
 	VirtType string            // kvm or qemu
 	MACs     map[string]string // of its interfaces, by their names on the host
-	// Screenshot is its screen as a small PNG; nil if it was not asked for, or there is none.
+	// Screenshot is its screen as a PNG; nil if it was not asked for, or there is none.
 	Screenshot []byte
 }
 
+// Picture says how large a picture of a server's screen is to be.
+type Picture int
+
+// The pictures of screens.
+const (
+	NoPicture Picture = iota
+	Thumbnail         // of at most 320 by 240 pixels
+	WholeScreen
+)
+
 // Diagnostics asks the hypervisor how a server does. ErrConflict if its guest does not run, as in Nova.
-func (m *Manager) Diagnostics(ctx context.Context, id string, screenshot bool) (Diagnostics, error) {
+func (m *Manager) Diagnostics(ctx context.Context, id string, p Picture) (Diagnostics, error) {
 	var d Diagnostics
 	var made virt.Spec
 	err := m.store.View(ctx, func(tx Reader) (err error) {
@@ -48,14 +58,14 @@ func (m *Manager) Diagnostics(ctx context.Context, id string, screenshot bool) (
 	for _, nic := range made.NICs {
 		d.MACs[nic.Target] = nic.MAC
 	}
-	if screenshot {
-		d.Screenshot, err = m.screenshot(ctx, id)
+	if p != NoPicture {
+		d.Screenshot, err = m.screenshot(ctx, id, p)
 	}
 	return d, err
 }
 
 // screenshot is nil for a guest without a screen.
-func (m *Manager) screenshot(ctx context.Context, id string) ([]byte, error) {
+func (m *Manager) screenshot(ctx context.Context, id string, p Picture) ([]byte, error) {
 	driver, ok := m.driver.(virt.Screenshotter)
 	if !ok {
 		return nil, nil
@@ -66,6 +76,8 @@ func (m *Manager) screenshot(ctx context.Context, id string) ([]byte, error) {
 		return nil, nil
 	case err != nil:
 		return nil, m.notDiagnosed(id, err)
+	case p == WholeScreen:
+		return picture, nil
 	}
 	return thumbnail(picture)
 }

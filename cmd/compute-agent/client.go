@@ -27,8 +27,8 @@ type apiClient struct {
 	version string // the microversion that requests are written in
 }
 
-// maxAnswer is more than any answer that is asked for.
-const maxAnswer = 16 << 20
+// maxAnswer is more than any answer that is asked for; a picture of the largest screen is the longest.
+const maxAnswer = 128 << 20
 
 // openAPI logs in.
 func openAPI(ctx context.Context, c *Config) (*apiClient, error) {

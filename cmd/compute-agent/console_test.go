@@ -41,13 +41,19 @@ func consoleHost(t *testing.T) (stateDir string, asked *bytes.Buffer) {
 		answer(w, object{"token": object{"catalog": []any{object{"type": "compute", "endpoints": []any{endpoint}}}}})
 	})
 	mux.HandleFunc("GET /compute/servers", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, object{"servers": []object{{"id": "id-1", "name": "one"}, {"id": "id-2", "name": "two"}, {"id": "id-3", "name": "two"}}})
+		answer(w, object{"servers": []object{{"id": "id-1", "name": "one"}, {"id": "id-2", "name": "two"}, {"id": "id-3", "name": "two"}, {"id": "id-4", "name": "blind"}}})
 	})
 	mux.HandleFunc("POST /compute/servers/id-1/remote-consoles", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(asked, r.Body)
 		_, _ = fmt.Fprint(asked, " "+r.Header.Get("X-Auth-Token")+" "+r.Header.Get("OpenStack-API-Version"))
 		answer(w, object{"remote_console": object{"url": strings.Replace(server.URL, "http", "ws", 1) + "/?token=of-the-console"}})
 	})
+	for id, picture := range map[string]string{"id-1": "iVBORw==", "id-4": ""} {
+		mux.HandleFunc("GET /compute/servers/"+id+"/diagnostics", func(w http.ResponseWriter, r *http.Request) {
+			_, _ = fmt.Fprint(asked, r.URL.RawQuery)
+			answer(w, object{"screenshot": picture})
+		})
+	}
 	mux.HandleFunc("/", serialEcho)
 	c := &Config{StateDir: t.TempDir()}
 	if err := (access{c, server.URL}).write(identity.User{Name: "admin", ProjectName: "admin"}, "password"); err != nil {
