@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -192,7 +193,7 @@ type Guest struct {
 
 type terminal struct {
 	log   string // file with what the guest writes
-	tty   *os.File
+	tty   net.Conn
 	typed int // commands
 }
 
@@ -206,10 +207,10 @@ func (a *Agent) guest(s Server) *Guest {
 	a.t.Helper()
 	a.Said(s.ID, "ready", booting)
 	console := Domain(a.t, s.Domain).Devices.Serials[0]
-	if console.Log == nil || console.Source == nil || console.Source.Pty == nil {
+	if console.Log == nil || console.Source == nil || console.Source.UNIX == nil {
 		a.t.Fatalf("the guest's console is %+v", console)
 	}
-	tty, err := os.OpenFile(console.Source.Pty.Path, os.O_RDWR, 0)
+	tty, err := net.Dial("unix", console.Source.UNIX.Path)
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -711,8 +711,7 @@ func bare(i *initiator, infos []connector.Info) (f figures) {
 	targets := slices.Sorted(maps.Keys(iqns))
 	start := time.Now()
 	together(i.t, len(targets), func(k int) error {
-		node := []string{"-m", "node", "-T", targets[k], "-p", portalA}
-		return errors.Join(iscsiadm(node, "-o", "new"), iscsiadm(node, "-o", "update", "-n", "node.session.scan", "-v", "manual"), iscsiadm(node, "--login"))
+		return errors.Join(node(targets[k], "-o", "new"), node(targets[k], "-o", "update", "-n", "node.session.scan", "-v", "manual"), node(targets[k], "--login"))
 	})
 	hosts := hostsOfTargets(i.t)
 	together(i.t, len(infos), func(k int) error {
@@ -730,17 +729,36 @@ func bare(i *initiator, infos []connector.Info) (f figures) {
 		return os.WriteFile(fmt.Sprintf("/sys/bus/scsi/devices/%s:0:0:%d/delete", strings.TrimPrefix(hosts[t.IQN], "host"), t.LUN), []byte("1"), 0)
 	})
 	together(i.t, len(targets), func(k int) error {
-		node := []string{"-m", "node", "-T", targets[k], "-p", portalA}
-		return errors.Join(iscsiadm(node, "--logout"), iscsiadm(node, "-o", "delete"))
+		return errors.Join(node(targets[k], "--logout"), node(targets[k], "-o", "delete"))
 	})
 	run(i.t, "udevadm", "settle", "--timeout=600")
 	f.detach = time.Since(start)
 	return f
 }
 
-func iscsiadm(node []string, args ...string) error {
-	_, err := command.Exec{}.Run(context.Background(), command.Cmd{Name: "iscsiadm", Args: slices.Concat(node, args)})
-	return err
+// Exit codes of iscsiadm (include/iscsi_err.h of open-iscsi).
+const (
+	exitDatabase      = 6 // it came upon the record of another target that was being made or removed
+	exitSessionExists = 15
+	exitNothingFound  = 21
+)
+
+// node does something with the record of a target, and again when iscsiadm could not read the others': that may have been after it had done its work.
+func node(target string, args ...string) error {
+	c := command.Cmd{Name: "iscsiadm", Args: slices.Concat([]string{"-m", "node", "-T", target, "-p", portalA}, args)}
+	again := false
+	for limit := time.Now().Add(5 * time.Minute); ; again = true {
+		_, err := command.Exec{}.Run(context.Background(), c)
+		var failed *command.Error
+		switch {
+		case !errors.As(err, &failed):
+			return err
+		case again && (failed.ExitCode == exitSessionExists || failed.ExitCode == exitNothingFound):
+			return nil
+		case failed.ExitCode != exitDatabase || time.Now().After(limit):
+			return err
+		}
+	}
 }
 
 // hostsOfTargets are the SCSI hosts of the sessions that there are, by the targets' names.
