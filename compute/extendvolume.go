@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 
+	"compute-agent/blockdev/luks"
 	"compute-agent/virt"
 )
 
@@ -61,28 +64,63 @@ func (w *work) extend(ctx context.Context, d BlockDevice, gib int) error {
 	if err != nil {
 		return volumeFailure(d.VolumeID, err)
 	}
+	before := d.bytes()
 	d.Device, d.SizeGiB = grown, max(d.SizeGiB, gib)
-	if err := w.resizeDisk(d, d.bytes()); err != nil {
+	if err := w.resizeDisk(d, before); err != nil {
 		return err
 	}
 	return w.putDevice(ctx, d, nil)
 }
 
-// resizeDisk has the guest see the size of a volume's device, in bytes. One that does not run sees it when it does.
-func (w *work) resizeDisk(d BlockDevice, bytes int64) error {
+// resizeDisk has the guest see the size of a volume's device, which had so many bytes before; 0 when that is not known. One that does not run sees it
+// when it does.
+func (w *work) resizeDisk(d BlockDevice, before int64) error {
 	if w.server.inPlaceOfAll() {
 		return nil // its guest has it not, and perhaps another disk under its name
+	}
+	hidden, err := w.hiddenBytes(d, before)
+	if err != nil {
+		return err
 	}
 	resizer, can := w.m.driver.(virt.DiskResizer)
 	if !can {
 		return &Failure{Kind: ErrInvalid, Reason: "the hypervisor cannot resize guests' disks"}
 	}
 	const sector = 512
-	err := w.m.driverCall(func(ctx context.Context) error {
-		return resizer.ResizeDisk(ctx, w.op.ServerID, d.Name, uint64(bytes/sector*sector))
+	err = w.m.driverCall(func(ctx context.Context) error {
+		return resizer.ResizeDisk(ctx, w.op.ServerID, d.Name, uint64((d.bytes()-hidden)/sector*sector))
 	})
 	return ignoreNotFound(err)
 }
+
+// hiddenBytes is how much of a volume's device its guest does not see: the header of one that the hypervisor deciphers (Nova subtracts it too). Where the
+// host does not see the device, it is what the guest had less than the device.
+func (w *work) hiddenBytes(d BlockDevice, before int64) (int64, error) {
+	if !d.hypervisorDeciphers() {
+		return 0, nil
+	}
+	if d.Device.Path != "" {
+		hidden, err := luks.DataOffset(d.Device.Path)
+		if err == nil && hidden >= d.bytes() {
+			err = fmt.Errorf("volume %s: its header of %d bytes leaves none of %d", d.VolumeID, hidden, d.bytes())
+		}
+		return hidden, err
+	}
+	disks, stopped, err := w.disks()
+	i := slices.IndexFunc(disks, func(p virt.PluggedDisk) bool { return p.Target == d.Name && p.Live })
+	if err != nil || stopped || i < 0 {
+		return 0, err // and no guest that is to see anything
+	}
+	for _, bytes := range []int64{before, d.bytes()} { // the guest may see the new size already
+		if hidden := bytes - int64(disks[i].Bytes); hidden > 0 && hidden <= mostHidden {
+			return hidden, nil
+		}
+	}
+	return 0, &Failure{Kind: ErrConflict, Subject: "volume " + d.VolumeID, Reason: "how much of it its encryption takes is not known; the guest sees its size when it is started again"}
+}
+
+// mostHidden is more than any program makes the header of a LUKS1 volume.
+const mostHidden = 64 << 20
 
 // bytes is how large a volume's device is: as the host has it, or, of a drive that only the hypervisor sees, as the service says.
 func (d BlockDevice) bytes() int64 {

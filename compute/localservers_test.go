@@ -5,14 +5,18 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"compute-agent/blockdev/attach"
 	"compute-agent/blockdev/connector"
+	"compute-agent/blockdev/luks"
 	"compute-agent/blockdev/remote"
 	"compute-agent/cinder"
 	"compute-agent/compute"
 	"compute-agent/internal/command"
+	"compute-agent/virt"
+	"compute-agent/virt/fake"
 )
 
 // withLocalVolumes is a world whose agents keep volumes in files, and connect them as they do on a host.
@@ -106,6 +110,9 @@ func TestServersWithLocalVolumes(t *testing.T) {
 		t.Errorf("volume %+v", v)
 	}
 	w.await(s.ID)
+	if seen, want := w.seenBytes(s.ID, secret.ID), int64(2<<30-luks.Payload); seen != want {
+		t.Errorf("the guest sees %d bytes of the encrypted volume, want %d: its header is none of the guest's", seen, want)
+	}
 	w.must(w.SwapVolume(ctx, s.ID, secret.ID, plain.ID))
 	w.await(s.ID)
 	w.audit()
@@ -127,6 +134,20 @@ func TestServersWithLocalVolumes(t *testing.T) {
 	if _, err := service.Volume(ctx, root.Serial); !refusedAs(err, cinder.NotFound) || len(w.volumes()) != 2 {
 		t.Errorf("the volume that was to go with the server: %v", err)
 	}
+}
+
+// seenBytes is how large a guest sees a volume.
+func (w *world) seenBytes(serverID, volumeID string) int64 {
+	w.t.Helper()
+	driver := w.hv.Open(fake.Options{})
+	defer func() { _ = driver.Close() }()
+	disks, err := driver.Disks(context.Background(), serverID)
+	w.must(err)
+	i := slices.IndexFunc(disks, func(d virt.PluggedDisk) bool { return d.Serial == volumeID && d.Live })
+	if i < 0 {
+		w.t.Fatalf("the guest has not got volume %s: %+v", volumeID, disks)
+	}
+	return int64(disks[i].Bytes)
 }
 
 func refusedAs(err error, kind cinder.Kind) bool {

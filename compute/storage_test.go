@@ -154,7 +154,7 @@ func (s *storage) Extend(_ context.Context, r compute.VolumeConnection) (connect
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := r.Device
-	d.Bytes = 2 * volumeBytes
+	d.Bytes = max(2*volumeBytes, s.grown[r.VolumeID])
 	s.grown[r.VolumeID] = d.Bytes
 	return d, s.refuse
 }
@@ -504,16 +504,18 @@ func attachISCSI(w *world, id string) error {
 }
 
 // grow is what the volume service does with a volume that a server has: it is larger at its storage, and the server is told.
-func grow(w *world, id string) error {
+func grow(w *world, id string) error { return growVolume(w, id, fileVolume) }
+
+func growVolume(w *world, id, volumeID string) error {
 	turn := func(status cinder.Status, gib int) {
 		w.must(w.agent.store.Update(context.Background(), func(tx compute.Writer) error {
-			v, err := tx.Volume(fileVolume)
+			v, err := tx.Volume(volumeID)
 			v.NewGiB, v.Status = gib, status
 			return errors.Join(err, tx.PutVolume(v))
 		}))
 	}
 	turn(cinder.Extending, 2)
-	err := w.ExtendAttached(w.t.Context(), id, fileVolume)
+	err := w.ExtendAttached(w.t.Context(), id, volumeID)
 	if err != nil {
 		turn(cinder.InUse, 0)
 	}

@@ -310,7 +310,7 @@ func doReleaseCopied(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	if err := w.resizeDisk(d, d.bytes()); err != nil {
+	if err := w.resizeDisk(d, 0); err != nil {
 		if transient(err) {
 			return err
 		}

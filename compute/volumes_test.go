@@ -222,6 +222,33 @@ func TestExtendVolume(t *testing.T) {
 	}
 }
 
+// TestExtendEncryptedVolume extends one that only the hypervisor reaches: what its header takes shows in what the guest has of it.
+func TestExtendEncryptedVolume(t *testing.T) {
+	w := withVolumes(t)
+	id := storing(w)
+	w.changeVolume(iscsiVolume, func(v *cinder.Volume) { v.Encryption = &cinder.Encryption{Provider: "luks"} })
+	const header = 1 << 20
+	const seen = 1 << 30 // by the guests of the fake, of what is no file
+	w.storage.grown[iscsiVolume] = seen + header
+	w.attachVolume(id, iscsiVolume)
+	w.storage.grown[iscsiVolume] = 2 << 30
+	for range 2 { // again, as after a crash, is the same
+		w.must(growVolume(w, id, iscsiVolume))
+		w.await(id)
+		if v, seen := w.volumes()[iscsiVolume], w.seenBytes(id, iscsiVolume); v.Status != cinder.InUse || seen != 2<<30-header {
+			t.Fatalf("the guest sees %d bytes of volume %+v", seen, v)
+		}
+	}
+	driver := w.hv.Open(fake.Options{})
+	defer func() { _ = driver.Close() }()
+	w.must(driver.ResizeDisk(t.Context(), id, "vdc", 4<<30))
+	w.must(growVolume(w, id, iscsiVolume))
+	w.await(id)
+	if v := w.volumes()[iscsiVolume]; v.Status != cinder.ErrorExtending || !strings.Contains(v.Problem, "its encryption") {
+		t.Errorf("volume %+v", v)
+	}
+}
+
 // TestGuestKeepsVolume detaches a volume from guests that do not let go: they keep it, and so does the server.
 func TestGuestKeepsVolume(t *testing.T) {
 	for name, hinder := range map[string]func(*world, string){

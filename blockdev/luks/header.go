@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/google/uuid"
@@ -79,6 +80,24 @@ func Header(r io.ReaderAt) (Contents, error) {
 		return Contents{Kind: Blank}, nil
 	}
 	return Contents{Kind: Foreign}, nil
+}
+
+// DataOffset is where the data of a device or file begins that holds a LUKS1 volume, in bytes: what is before it no guest sees. ErrHeader for one that
+// holds none, or one whose data is elsewhere.
+func DataOffset(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	found, err := Header(f)
+	if err == nil && (found.Kind != LUKS1 || found.Payload <= 0) {
+		err = fmt.Errorf("%w: it is %s, not luks1 with its data behind it", ErrHeader, found.Kind)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return found.Payload, nil
 }
 
 // parse1 checks a LUKS1 header (LUKS On-Disk Format Specification 1.2.3).

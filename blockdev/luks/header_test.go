@@ -144,3 +144,22 @@ func FuzzHeader(f *testing.F) {
 		}
 	})
 }
+
+func TestDataOffset(t *testing.T) {
+	for name, want := range map[string]int64{"luks1.header": Payload, "luks2.header": 0} {
+		got, err := DataOffset(filepath.Join("testdata", name))
+		if got != want || (want == 0) != errors.Is(err, ErrHeader) {
+			t.Errorf("%s: %d, %v; want %d", name, got, err, want)
+		}
+	}
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.WriteFile(elsewhere, patched(fixture(t, "luks1.header"), 104, 0, 0, 0, 0), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DataOffset(elsewhere); !errors.Is(err, ErrHeader) {
+		t.Errorf("data that is elsewhere: %v", err)
+	}
+	if _, err := DataOffset(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+}
