@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -228,11 +231,24 @@ func (l *LVMVolumes) snapshot(ctx context.Context, name, origin string, of lv) e
 }
 
 // remove wipes and removes a logical volume, if it is there. A snapshot holds what its origin had: zeros take the place of that too, and its origin does
-// not get them; it cannot discard.
+// not get them; it cannot discard. LVM would remove snapshots with their origin, as they are: what a copy left that was cut off goes before, and others
+// keep it.
 func (l *LVMVolumes) remove(ctx context.Context, there map[string]lv, name string) error {
 	v, is := there[name]
 	if !is {
 		return nil
+	}
+	for _, other := range slices.Sorted(maps.Keys(there)) {
+		switch {
+		case there[other].Origin != name:
+		case !strings.HasPrefix(other, lvMoment):
+			return fmt.Errorf("volume group %s: %s is a snapshot of %s: remove it first", l.opt.Group, other, name)
+		default:
+			if err := l.remove(ctx, there, other); err != nil {
+				return err
+			}
+			delete(there, other)
+		}
 	}
 	wipe := l.opt.Wipe
 	if v.Origin != "" && wipe == WipeDiscard {

@@ -150,9 +150,14 @@ func (g *group) activate(name string, active bool) error {
 	return nil
 }
 
+// remove is lvremove --yes, which takes snapshots with their origin.
 func (g *group) remove(name string) error {
-	if g.isOrigin(name) {
-		return errors.New("it has a snapshot")
+	for other, v := range g.lvs {
+		if v.origin == name {
+			if err := g.remove(other); err != nil {
+				return err
+			}
+		}
 	}
 	if data, err := os.ReadFile(g.device(name)); err != nil || string(data) != "zeros" {
 		return fmt.Errorf("it was not wiped: %q, %w", data, err)
@@ -272,6 +277,33 @@ func TestLVMVolumesGoOn(t *testing.T) {
 		if len(g.lvs) != 1 {
 			t.Errorf("%s: %v are left", program, g.lvs)
 		}
+	}
+}
+
+// The snapshot that a copy which was cut off left of its source is wiped and removed before that is: LVM would remove it with the source, and with it go
+// the source's contents into what is free. A snapshot of somebody else's keeps the volume.
+func TestLVMVolumesDeleteSource(t *testing.T) {
+	g := newGroup(t)
+	l := lvmVolumes(t, g)
+	v, clone := cinder.Volume{ID: uuid.NewString(), SizeGiB: 1}, cinder.Volume{ID: uuid.NewString(), SizeGiB: 1}
+	must(t, l.Create(t.Context(), v, compute.VolumeOrigin{}))
+	g.failOn = "qemu-img"
+	if err := l.Create(t.Context(), clone, compute.VolumeOrigin{Volume: &v}); err == nil {
+		t.Fatal("it was made")
+	}
+	must(t, g.create([]string{"--snapshot", "-n", "nightly", "-L", "2048m", "vg/volume-" + v.ID}))
+	if err := l.Delete(t.Context(), v); err == nil || !strings.Contains(err.Error(), "nightly") {
+		t.Errorf("with a snapshot of somebody else's: %v", err)
+	}
+	must(t, errors.Join(os.Remove(g.device("nightly")), l.Delete(t.Context(), clone)))
+	delete(g.lvs, "nightly")
+	g.failOn = "qemu-img"
+	if err := l.Create(t.Context(), clone, compute.VolumeOrigin{Volume: &v}); err == nil {
+		t.Fatal("it was made")
+	}
+	must(t, errors.Join(l.Delete(t.Context(), v), l.Delete(t.Context(), clone)))
+	if len(g.lvs) != 1 {
+		t.Errorf("%v are left", g.lvs)
 	}
 }
 
