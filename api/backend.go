@@ -170,6 +170,8 @@ type VolumeAttachments interface {
 	BlockDevices(ctx context.Context, serverID string) ([]compute.BlockDevice, error)
 	// AllBlockDevices lists those of all servers.
 	AllBlockDevices(ctx context.Context) ([]compute.BlockDevice, error)
+	// UsesAttachment says whether a server has, or gets, a volume by an attachment, or is being copied to it.
+	UsesAttachment(ctx context.Context, attachmentID string) (bool, error)
 	// AttachVolume reserves a volume for a server and stores the intent; it returns with the name that the guest will have it by. What is then done
 	// shows in the volume's status.
 	AttachVolume(ctx context.Context, serverID string, want compute.BlockDeviceRequest) (compute.BlockDevice, error)

@@ -7,6 +7,7 @@ import (
 
 	"compute-agent/compute"
 	"compute-agent/internal/golden"
+	"compute-agent/virt/fake"
 )
 
 // serverTalk is a conversation with the compute API about servers with volumes, in which what takes time has been done before the next step.
@@ -279,5 +280,33 @@ func TestMappingsRefused(t *testing.T) {
 	golden.Assert(t, "testdata/mappings_refused.golden", out.String())
 	if after := count(); after != before {
 		t.Errorf("before %s, after %s", before, after)
+	}
+}
+
+// Nobody ends, or leads elsewhere, the attachment of a volume that a server has or is copied to, but the Compute API.
+func TestAttachmentsOfServers(t *testing.T) {
+	c := volumeSite(t)
+	const all = "/servers/{server}/os-volume_attachments"
+	c.at("2.89", step{bob, "POST", all, `{"volumeAttachment": {"volumeId": "{v}"}}`, ""})
+	refused := func() {
+		list, err := c.core.VolumeAttachments(t.Context())
+		c.must(err)
+		for _, at := range list {
+			path := "/volume/v3/attachments/" + at.ID
+			for _, r := range []request{{as: admin, method: "DELETE", path: path},
+				{as: admin, method: "PUT", path: path, body: `{"attachment": {"connector": {"host": "other"}}}`}} {
+				r.version = "3.67"
+				if res := c.send(r); res.status != 409 || !strings.Contains(res.body, "using the Compute API") {
+					t.Errorf("%s of an attachment of volume %s: %d %s", r.method, at.VolumeID, res.status, res.body)
+				}
+			}
+		}
+	}
+	copied := false
+	c.hv.Inject(fake.Fault{Method: "CopyDisk", Do: fake.Pass, OnStrike: func() { refused(); copied = true }})
+	refused()
+	c.at("2.89", step{admin, "PUT", all + "/{v}", `{"volumeAttachment": {"volumeId": "{x}"}}`, ""})
+	if !copied {
+		t.Errorf("nothing was copied:\n%s", c.out.String())
 	}
 }

@@ -234,19 +234,11 @@ func (a *api) deleteVolumeAttachment(c *call) (*answer, error) {
 }
 
 func (a *api) refuseUsed(c *call, at cinder.Attachment) error {
-	if at.ServerID == "" {
-		return nil
+	used, err := a.Backend.UsesAttachment(c.Context(), at.ID)
+	if used && err == nil {
+		err = faultf(http.StatusConflict, "ConflictNovaUsingAttachment: Detach volume from instance %s using the Compute API", at.ServerID)
 	}
-	devices, err := a.Backend.BlockDevices(c.Context(), at.ServerID)
-	if err != nil && !isMissing(err) {
-		return err
-	}
-	for _, d := range devices {
-		if d.AttachmentID == at.ID {
-			return faultf(http.StatusConflict, "ConflictNovaUsingAttachment: Detach volume from instance %s using the Compute API", at.ServerID)
-		}
-	}
-	return nil
+	return err
 }
 
 var attachmentActions = map[string]recordAction[cinder.Attachment]{

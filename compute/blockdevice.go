@@ -35,6 +35,16 @@ func (m *Manager) AllBlockDevices(ctx context.Context) (list []BlockDevice, err 
 	return slices.DeleteFunc(list, BlockDevice.spare), err
 }
 
+// UsesAttachment says whether a server has, or gets, a volume by an attachment, or is being copied to it: then only the operations on servers may end it.
+func (m *Manager) UsesAttachment(ctx context.Context, attachmentID string) (used bool, err error) {
+	err = m.store.View(ctx, func(tx Reader) error {
+		all, err := tx.AllBlockDevices()
+		used = slices.ContainsFunc(all, func(d BlockDevice) bool { return d.AttachmentID == attachmentID })
+		return err
+	})
+	return used, err
+}
+
 // spare says that the volume is none of the guest's: what a swap copies to, and afterwards what it has copied.
 func (d BlockDevice) spare() bool { return d.Name == "" }
 

@@ -147,6 +147,12 @@ func TestSwapVolume(t *testing.T) {
 	if got := w.volumes(); got[fileVolume].Status != cinder.Detaching {
 		t.Errorf("the old volume is %s while it is copied", got[fileVolume].Status)
 	}
+	_, attachments := w.blockDevices()
+	for at, a := range attachments {
+		if used, err := w.UsesAttachment(t.Context(), at); !used || err != nil {
+			t.Errorf("while it is copied, the attachment of %s may be ended: %v", a.VolumeID, err)
+		}
+	}
 	release()
 	w.agrees(id)
 	list, err := w.BlockDevices(t.Context(), id)
