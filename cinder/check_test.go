@@ -3,6 +3,7 @@ package cinder_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -277,4 +278,31 @@ func TestSchedule(t *testing.T) {
 	}
 	_, err := cinder.Schedule(cinder.Volume{}, cinder.Type{}, nil)
 	refused(t, "no backend", err, "NoValidBackend", "there is none")
+}
+
+// An image may say more than a volume's user: what it said stands in the way of no change.
+func TestImageMetadataChanges(t *testing.T) {
+	image := many(136)
+	image["a/b"], image["long"] = "v", strings.Repeat("x", 65535)
+	with := func(change func(map[string]string)) map[string]string {
+		all := maps.Clone(image)
+		change(all)
+		return all
+	}
+	before := cinder.Volume{ID: "v", Status: cinder.Available, ImageMetadata: image}
+	for name, c := range map[string]struct {
+		after        map[string]string
+		class, words string
+	}{
+		"none":          {image, "", ""},
+		"one goes":      {with(func(m map[string]string) { delete(m, "long") }), "", ""},
+		"one changes":   {with(func(m map[string]string) { m["long"] = "short" }), "", ""},
+		"one more":      {with(func(m map[string]string) { m["more"] = "v" }), "InvalidVolumeMetadata", "139 are more than 128"},
+		"one is longer": {with(func(m map[string]string) { m["k1"] = strings.Repeat("x", 256) }), "InvalidVolumeMetadataSize", "volume_image_metadata.k1="},
+		"a bad key":     {with(func(m map[string]string) { delete(m, "a/b"); m["b/c"] = "v" }), "InvalidVolumeMetadata", "b/c"},
+	} {
+		after := before
+		after.Name, after.ImageMetadata = "renamed", c.after
+		refused(t, name, after.CheckChange(before, nil), c.class, c.words)
+	}
 }

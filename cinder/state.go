@@ -107,7 +107,7 @@ func (v Volume) CheckChange(before Volume, attachments []Attachment) error {
 	if err := checkMetadata("metadata", v.Metadata); err != nil {
 		return err
 	}
-	if err := checkMetadata("volume_image_metadata", v.ImageMetadata); err != nil {
+	if err := checkImageMetadata(before.ImageMetadata, v.ImageMetadata); err != nil {
 		return err
 	}
 	// What is said of an image says how its bytes are read while they are written to the volume.
@@ -123,6 +123,21 @@ func (v Volume) CheckChange(before Volume, attachments []Attachment) error {
 		return v.checkReset(before, attachments)
 	}
 	return nil
+}
+
+// checkImageMetadata looks at what is new: an image may say more than a volume's user.
+func checkImageMetadata(before, after map[string]string) error {
+	const field = "volume_image_metadata"
+	if n := len(after); n > maxMetadata && n > len(before) {
+		return Refuse("InvalidVolumeMetadata", Invalid, field, "", "%d are more than %d", n, maxMetadata)
+	}
+	changed := map[string]string{}
+	for key, value := range after {
+		if was, there := before[key]; !there || was != value {
+			changed[key] = value
+		}
+	}
+	return checkMetadata(field, changed)
 }
 
 func (v Volume) checkReset(before Volume, attachments []Attachment) error {
