@@ -218,6 +218,16 @@ func TestQoS(t *testing.T) {
 			t.Errorf("%d GiB: %s, want %s", gib, got, want)
 		}
 	}
+	q = front("read_bytes_sec_per_gb", "281474976710655", "read_bytes_sec_max", "0", "read_iops_sec_per_gb", "10", "read_iops_sec_max", "50", "write_iops_sec", "7", "write_iops_sec_max", "8")
+	refused(t, "a burst above what a small volume has", q.Check(nil), "", "")
+	for gib, want := range map[int]string{
+		1: "map[read_bytes_sec:281474976710655 read_iops_sec:10 read_iops_sec_max:50 write_iops_sec:7 write_iops_sec_max:8]",
+		6: "map[read_bytes_sec:1000000000000000 read_iops_sec:60 read_iops_sec_max:60 write_iops_sec:7 write_iops_sec_max:8]",
+	} {
+		if got := fmt.Sprint(q.Limits(gib)); got != want {
+			t.Errorf("%d GiB: %s, want %s", gib, got, want)
+		}
+	}
 	if got := back.Limits(1); got != nil {
 		t.Errorf("the hypervisor keeps %v", got)
 	}

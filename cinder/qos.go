@@ -88,8 +88,11 @@ func checkBursts(limits map[string]string) error {
 	return nil
 }
 
-// Limits are the limits of a volume of a size, by key: those per GiB are multiplied, and not below their minimum. What says no limit is left out. Nil when
-// it is not the hypervisor that keeps them.
+// maxRate is the largest limit that QEMU takes (THROTTLE_VALUE_MAX).
+var maxRate = big.NewInt(1e15)
+
+// Limits are the limits of a volume of a size, by key: those per GiB are multiplied, and not below their minimum, and a burst below what came of that is
+// raised to it: no hypervisor takes it otherwise. What says no limit is left out. Nil when it is not the hypervisor that keeps them.
 func (q QoS) Limits(gib int) map[string]string {
 	if q.Consumer == "back-end" {
 		return nil
@@ -109,7 +112,13 @@ func (q QoS) Limits(gib int) map[string]string {
 		if least := number(q.Specs[base+perGiBMin]); limit.Cmp(least) < 0 {
 			limit = least
 		}
+		if limit.Cmp(maxRate) > 0 {
+			limit = maxRate
+		}
 		limits[base] = limit.String()
+		if burst := number(limits[base+"_max"]); burst.Sign() > 0 && burst.Cmp(limit) < 0 {
+			limits[base+"_max"] = limits[base]
+		}
 	}
 	maps.DeleteFunc(limits, func(_, value string) bool { return number(value).Sign() == 0 })
 	return limits
