@@ -32,6 +32,11 @@ type PluggedDisk struct {
 	Live    bool   // the guest runs with it
 	Defined bool   // it is in the guest's definition
 	Bytes   uint64 // the size that the running guest sees; 0 when it does not run
+
+	// Like Source live, or of the definition.
+	Tune    DiskTune
+	BlockIO BlockIO
+	Discard string
 }
 
 // DiskResizer is the ability to tell a running guest that a disk has grown.
@@ -45,8 +50,9 @@ type DiskResizer interface {
 // DiskCopier is the ability to move a running guest's disk to another source while it is in use (Nova: swap volume).
 type DiskCopier interface {
 	// CopyDisk copies the disk's contents to another source, which is at least as large, and then has the guest use that, live and in its
-	// definition; what the disk is beside its Source, Format, Key and Serial stays. A Serial that is new, and what of the source is more than
-	// there was, is seen when the guest is started again; until then ResizeDisk may be ErrUnsupported.
+	// definition, with the other's limits (Tune). Its definition also gets the other's BlockIO, Discard, Cache, IO, DetectZeroes and Serial, which a disk that
+	// runs cannot change: the guest has them when it is started again. The rest of what the disk is stays. What of the source is more than there was is seen
+	// then too; until then ResizeDisk may be ErrUnsupported.
 	// progress, which may be nil, is told of bytes that are copied and that there are; it must not block. When ctx ends, or the copy fails, the
 	// guest goes on with what it had, and the copy is nobody's. Other calls for the guest are not held up meanwhile; one that ends the guest
 	// fails the copy. ErrInvalid when the disk would contradict itself, or the source is not there or too small; ErrInvalidState when the guest

@@ -108,15 +108,22 @@ func (d *Driver) beginCopy(id, target string, to virt.Disk, size diskSize) (*dis
 	if err := d.hv.openDisk(id, changed); err != nil {
 		return nil, err
 	}
-	job = &diskCopy{to: changed, size: size, total: g.sizes[target].capacity, by: d}
+	job = &diskCopy{to: to, size: size, total: g.sizes[target].capacity, by: d}
 	g.copies[target] = job
 	return job, nil
 }
 
-// exchange is a disk with another's contents.
+// exchange is a disk that runs with another's contents and limits.
 func exchange(disk, to virt.Disk) virt.Disk {
 	disk.Source, disk.Format, disk.Key, disk.Serial, disk.Backing, disk.Unstated = to.Source, to.Format, to.Key, to.Serial, to.Backing, false
+	disk.Tune = to.Tune
 	return virt.Spec{Disks: []virt.Disk{disk}}.Clone().Disks[0]
+}
+
+// redefine is a disk in a definition as what it was copied to has it.
+func redefine(disk, to virt.Disk) virt.Disk {
+	disk.BlockIO, disk.Discard, disk.Cache, disk.IO, disk.DetectZeroes = to.BlockIO, to.Discard, to.Cache, to.IO, to.DetectZeroes
+	return exchange(disk, to)
 }
 
 func sameSource(a, b virt.Source) bool {
@@ -182,10 +189,11 @@ func (d *Driver) endCopy(ctx context.Context, id, target string, job *diskCopy) 
 // useSource exchanges a disk's contents, live and in the definition.
 func (g *guest) useSource(target string, to virt.Disk) {
 	g.spec = g.spec.Clone()
-	for _, disks := range [][]virt.Disk{g.disks, g.spec.Disks} {
-		if i := indexTarget(disks, target); i >= 0 {
-			disks[i] = exchange(disks[i], to)
-		}
+	if i := indexTarget(g.disks, target); i >= 0 {
+		g.disks[i] = exchange(g.disks[i], to)
+	}
+	if i := indexTarget(g.spec.Disks, target); i >= 0 {
+		g.spec.Disks[i] = redefine(g.spec.Disks[i], to)
 	}
 }
 

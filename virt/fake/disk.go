@@ -112,11 +112,13 @@ func (d *Driver) Disks(ctx context.Context, id string) (list []virt.PluggedDisk,
 			list = append(list, virt.PluggedDisk{
 				Target: disk.Target, Serial: disk.Serial, Source: disk.Source, Bytes: g.sizes[disk.Target].capacity,
 				Live: true, Defined: indexTarget(g.spec.Disks, disk.Target) >= 0 && !g.transient,
+				Tune: disk.Tune, BlockIO: disk.BlockIO, Discard: disk.Discard,
 			})
 		}
 		for _, disk := range g.spec.Clone().Disks {
 			if indexTarget(g.disks, disk.Target) < 0 {
-				list = append(list, virt.PluggedDisk{Target: disk.Target, Serial: disk.Serial, Source: disk.Source, Defined: true})
+				list = append(list, virt.PluggedDisk{Target: disk.Target, Serial: disk.Serial, Source: disk.Source, Defined: true,
+					Tune: disk.Tune, BlockIO: disk.BlockIO, Discard: disk.Discard})
 			}
 		}
 		return nil

@@ -56,6 +56,9 @@ func (d crooked) CopyDisk(ctx context.Context, id, target string, to virt.Disk, 
 	if d.has("copies are not used") {
 		return nil
 	}
+	if d.has("copies keep the limits") {
+		to.Tune = virt.DiskTune{TotalIOPS: 1000, TotalIOPSMax: 2000, SizeIOPS: 4096}
+	}
 	if d.has("abandoned copies go on") {
 		done := make(chan error, 1)
 		go func() { done <- d.Driver.CopyDisk(context.WithoutCancel(ctx), id, target, to, progress) }()

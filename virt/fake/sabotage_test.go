@@ -67,6 +67,7 @@ var defects = map[string]string{
 	"disks do not grow":                  "ResizeDisk/makes_the_guest_see",
 	"disks shrink":                       "ResizeDisk/ErrInvalid_when_the_disk_would_shrink",
 	"copies are not used":                "CopyDisk/has_the_guest_use_another_source",
+	"copies keep the limits":             "CopyDisk/with_the_other's_limits",
 	"abandoned copies go on":             "CopyDisk/when_ctx_ends",
 	"left copies are in the way":         "CopyDisk/one_that_was_under_way",
 	"use of disks is not told":           "DiskUse/returns",

@@ -101,7 +101,7 @@ func (c *call) beginCopy(ctx context.Context, job diskJob, to virt.Disk) (done b
 		}
 		if sameSource(sourceOf(disk), to.Source) {
 			done = true
-			return redefineSource(dom, job.target, &to)
+			return takeOver(dom, job.target, &to)
 		}
 		return c.startCopy(dom, disk, &to)
 	})
@@ -216,7 +216,7 @@ func (c *call) pivot(ctx context.Context, job diskJob, to virt.Disk) error {
 		if err := dom.BlockJobAbort(job.target, lv.DOMAIN_BLOCK_JOB_ABORT_PIVOT); err != nil {
 			return err
 		}
-		return redefineSource(dom, job.target, &to)
+		return takeOver(dom, job.target, &to)
 	})
 }
 
@@ -237,9 +237,43 @@ func sizeOf(d *virt.Disk) (bytes uint64, err error) {
 	return uint64(end), nil
 }
 
-// redefineSource gives a disk another source in the guest's definition. libvirt itself does that at a pivot, where the definition had
-// what the guest ran with; it knows nothing of the serial, and takes over that only a part of a larger source was used.
-func redefineSource(dom *lv.Domain, target string, to *virt.Disk) error {
+// takeOver gives a disk that has its new source what else comes with that.
+func takeOver(dom *lv.Domain, target string, to *virt.Disk) error {
+	if err := retune(dom, target, to.Tune); err != nil {
+		return err
+	}
+	return redefineDisk(dom, target, to)
+}
+
+// retune limits a disk that runs.
+func retune(dom *lv.Domain, target string, to virt.DiskTune) error {
+	domain, err := parseDomain(dom, 0)
+	if err != nil {
+		return err
+	}
+	disk := diskAt(domain, target)
+	if disk == nil || readTune(disk.IOTune) == to {
+		return nil
+	}
+	return dom.SetBlockIoTune(target, tuneParameters(to), lv.DOMAIN_AFFECT_LIVE)
+}
+
+// tuneParameters names every limit: one that is left out would stay as it is.
+func tuneParameters(t virt.DiskTune) *lv.DomainBlockIoTuneParameters {
+	return &lv.DomainBlockIoTuneParameters{
+		TotalBytesSecSet: true, TotalBytesSec: t.TotalBytes, ReadBytesSecSet: true, ReadBytesSec: t.ReadBytes,
+		WriteBytesSecSet: true, WriteBytesSec: t.WriteBytes, TotalIopsSecSet: true, TotalIopsSec: t.TotalIOPS,
+		ReadIopsSecSet: true, ReadIopsSec: t.ReadIOPS, WriteIopsSecSet: true, WriteIopsSec: t.WriteIOPS,
+		TotalBytesSecMaxSet: true, TotalBytesSecMax: t.TotalBytesMax, ReadBytesSecMaxSet: true, ReadBytesSecMax: t.ReadBytesMax,
+		WriteBytesSecMaxSet: true, WriteBytesSecMax: t.WriteBytesMax, TotalIopsSecMaxSet: true, TotalIopsSecMax: t.TotalIOPSMax,
+		ReadIopsSecMaxSet: true, ReadIopsSecMax: t.ReadIOPSMax, WriteIopsSecMaxSet: true, WriteIopsSecMax: t.WriteIOPSMax,
+		SizeIopsSecSet: true, SizeIopsSec: t.SizeIOPS,
+	}
+}
+
+// redefineDisk gives a disk of the guest's definition what it was copied to. libvirt itself does that at a pivot, where the definition had
+// what the guest ran with, for the source alone; and it takes over that only a part of a larger source was used.
+func redefineDisk(dom *lv.Domain, target string, to *virt.Disk) error {
 	persistent, err := dom.IsPersistent()
 	if err != nil || !persistent {
 		return err
@@ -249,13 +283,15 @@ func redefineSource(dom *lv.Domain, target string, to *virt.Disk) error {
 		return err
 	}
 	disk := diskAt(domain, target)
-	if disk == nil || sameSource(sourceOf(disk), to.Source) && disk.Serial == to.Serial && (disk.Source == nil || disk.Source.Slices == nil) {
+	if disk == nil {
 		return nil
 	}
 	is := renderDisk(to)
 	disk.Source, disk.Auth, disk.Encryption, disk.BackingStore, disk.Serial = is.Source, is.Auth, is.Encryption, is.BackingStore, to.Serial
+	disk.IOTune, disk.BlockIO = is.IOTune, is.BlockIO
 	if disk.Driver != nil {
-		disk.Driver.Type = to.Format
+		disk.Driver.Type, disk.Driver.Cache, disk.Driver.IO = to.Format, to.Cache, to.IO
+		disk.Driver.Discard, disk.Driver.DetectZeros = to.Discard, to.DetectZeroes
 	}
 	element, err := disk.Marshal()
 	if err != nil {

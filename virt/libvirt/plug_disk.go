@@ -135,6 +135,20 @@ func readNetwork(n *libvirtxml.DomainDiskSourceNetwork) *virt.NetworkSource {
 	return out
 }
 
+// readTune is what diskTune rendered.
+func readTune(t *libvirtxml.DomainDiskIOTune) virt.DiskTune {
+	if t == nil {
+		return virt.DiskTune{}
+	}
+	return virt.DiskTune{
+		TotalBytes: t.TotalBytesSec, ReadBytes: t.ReadBytesSec, WriteBytes: t.WriteBytesSec,
+		TotalIOPS: t.TotalIopsSec, ReadIOPS: t.ReadIopsSec, WriteIOPS: t.WriteIopsSec,
+		TotalBytesMax: t.TotalBytesSecMax, ReadBytesMax: t.ReadBytesSecMax, WriteBytesMax: t.WriteBytesSecMax,
+		TotalIOPSMax: t.TotalIopsSecMax, ReadIOPSMax: t.ReadIopsSecMax, WriteIOPSMax: t.WriteIopsSecMax,
+		SizeIOPS: t.SizeIopsSec,
+	}
+}
+
 func readAuth(a *libvirtxml.DomainDiskAuth) *virt.SecretRef {
 	if a == nil || a.Secret == nil {
 		return nil
@@ -198,9 +212,21 @@ func listDisks(conn *lv.Connect, id string) (list []virt.PluggedDisk, err error)
 			list[at].Defined = true
 			continue
 		}
-		list = append(list, virt.PluggedDisk{Target: target, Serial: d.Serial, Source: sourceOf(&d), Defined: true})
+		list = append(list, pluggedDisk(&d))
+		list[len(list)-1].Defined = true
 	}
 	return list, nil
+}
+
+func pluggedDisk(d *libvirtxml.DomainDisk) virt.PluggedDisk {
+	p := virt.PluggedDisk{Target: targetOfDisk(d), Serial: d.Serial, Source: sourceOf(d), Tune: readTune(d.IOTune)}
+	if d.BlockIO != nil {
+		p.BlockIO = virt.BlockIO{Logical: int(d.BlockIO.LogicalBlockSize), Physical: int(d.BlockIO.PhysicalBlockSize)}
+	}
+	if d.Driver != nil {
+		p.Discard = d.Driver.Discard
+	}
+	return p
 }
 
 func listLiveDisks(conn *lv.Connect, dom *lv.Domain) (list []virt.PluggedDisk, err error) {
@@ -220,8 +246,9 @@ func listLiveDisks(conn *lv.Connect, dom *lv.Domain) (list []virt.PluggedDisk, e
 		free(stats[i].Domain)
 	}
 	for _, d := range disksOf(live) {
-		target := targetOfDisk(&d)
-		list = append(list, virt.PluggedDisk{Target: target, Serial: d.Serial, Source: sourceOf(&d), Live: true, Bytes: sizes[target]})
+		p := pluggedDisk(&d)
+		p.Live, p.Bytes = true, sizes[p.Target]
+		list = append(list, p)
 	}
 	return list, nil
 }

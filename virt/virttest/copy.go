@@ -72,7 +72,8 @@ func resizeMissing(e *env) {
 
 var copyPromises = group{"CopyDisk", []promise{
 	{"has the guest use another source, live and in its definition", copyMoves, diskCopier},
-	{"what the disk is beside its contents stays", copyKeeps, diskCopier},
+	{"what the disk is beside its contents and limits stays", copyKeeps, diskCopier},
+	{"with the other's limits at once, and its block sizes and discard when the guest is started again", copyTunes, diskCopier},
 	{"of a source that is larger the guest sees as much as before until it is started again", copyToLarger, diskCopier},
 	{"progress is told of bytes that are copied and that there are", copyProgress, diskCopier},
 	{"called again after it succeeded, it succeeds", copyAgain, diskCopier},
@@ -131,16 +132,50 @@ func copyMoves(e *env) {
 func copyKeeps(e *env) {
 	s := e.spec()
 	d := e.disk(1)
-	d.Alias, d.Tune = "ua-volume-1", virt.DiskTune{TotalIOPS: 1000}
+	d.Alias = "ua-volume-1"
 	s.Disks = append(s.Disks, d)
 	e.create(s)
 	to := e.disk(2)
-	to.Target, to.Bus, to.Alias, to.Tune = "sdx", "scsi", "ua-other", virt.DiskTune{}
+	to.Target, to.Bus, to.Alias = "sdx", "scsi", "ua-other"
 	e.ok(e.copy(s.ID, to))
 	e.hasDisks(s.ID, "vdb live+defined")
 	e.uses(s.ID, 2)
 	if list := e.listDisks(s.ID); list[1].Serial != "volume-2" {
 		e.Errorf("the serial is %s, want that of the new source", list[1].Serial)
+	}
+}
+
+// tuned is what a guest's disk vdb has beside its contents.
+func (e *env) tuned(id string) string {
+	e.Helper()
+	for _, d := range e.listDisks(id) {
+		if d.Target == "vdb" {
+			return fmt.Sprintf("%+v %+v %q", d.Tune, d.BlockIO, d.Discard)
+		}
+	}
+	return "none"
+}
+
+func copyTunes(e *env) {
+	first := virt.DiskTune{TotalIOPS: 1000, TotalIOPSMax: 2000, SizeIOPS: 4096}
+	for _, second := range []virt.DiskTune{{ReadBytes: 10 << 20, WriteBytes: 20 << 20, WriteBytesMax: 40 << 20}, {TotalIOPS: 500}, {}} {
+		s := e.spec()
+		d, to := e.disk(1), e.disk(2)
+		d.Tune, d.BlockIO, d.Discard = first, virt.BlockIO{Logical: 512, Physical: 512}, "unmap"
+		to.Tune, to.BlockIO, to.Discard = second, virt.BlockIO{Logical: 512, Physical: 4096}, "ignore"
+		s.Disks = append(s.Disks, d)
+		e.create(s)
+		for range 2 {
+			e.ok(e.copy(s.ID, to))
+			if got, want := e.tuned(s.ID), fmt.Sprintf("%+v %+v %q", to.Tune, d.BlockIO, d.Discard); got != want {
+				e.Errorf("the disk runs with %s, want %s", got, want)
+			}
+		}
+		e.ok(e.Driver.Stop(e.within(), s.ID, virt.StopOptions{}))
+		if got, want := e.tuned(s.ID), fmt.Sprintf("%+v %+v %q", to.Tune, to.BlockIO, to.Discard); got != want {
+			e.Errorf("the disk is defined with %s, want %s", got, want)
+		}
+		e.ok(e.Driver.Destroy(e.within(), s.ID))
 	}
 }
 
