@@ -53,6 +53,11 @@ func (s Server) guestProperties() (image, settled map[string]string) {
 
 // define says what a server's guest would be made of now, by its claim.
 func (m *Manager) define(s Server) (virt.Spec, Claim, error) {
+	return m.defineWith(s, func([]BlockDevice) {})
+}
+
+// defineWith is define for volumes that are not as they are stored: change gets those.
+func (m *Manager) defineWith(s Server, change func([]BlockDevice)) (virt.Spec, Claim, error) {
 	on, err := m.machine()
 	if err != nil {
 		return virt.Spec{}, Claim{}, err
@@ -69,6 +74,7 @@ func (m *Manager) define(s Server) (virt.Spec, Claim, error) {
 	if err != nil {
 		return virt.Spec{}, Claim{}, err
 	}
+	change(on.volumes)
 	spec, err := buildSpec(s, m.disks.Files(s), on)
 	keepUnits(made, &spec)
 	keepSerialPorts(made, &spec, m.opt.Guests.SerialPorts)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,17 +34,18 @@ type storage struct {
 	dir string
 
 	mu        sync.Mutex
-	boots     int               // of the host: devices have other names after each
-	connected map[string]string // by volume: its device
-	identity  map[string]string // by volume: what its disk says, where that is not the volume's own
-	refuse    error             // what the host says of whatever it is to connect
-	gone      bool              // the targets
-	holder    string            // of all devices, beside guests
-	grown     map[string]int64  // by volume: bytes
+	boots     int                       // of the host: devices have other names after each
+	connected map[string]string         // by volume: its device
+	identity  map[string]string         // by volume: what its disk says, where that is not the volume's own
+	refuse    error                     // what the host says of whatever it is to connect
+	gone      bool                      // the targets
+	holder    string                    // of all devices, beside guests
+	grown     map[string]int64          // by volume: bytes
+	asks      map[string]map[string]any // by volume: what its connection_info says beside the way to it
 }
 
 func newStorage(t *testing.T, hv *fake.Hypervisor) *storage {
-	return &storage{hv: hv, dir: scratch(t), connected: map[string]string{}, identity: map[string]string{}, grown: map[string]int64{}}
+	return &storage{hv: hv, dir: scratch(t), connected: map[string]string{}, identity: map[string]string{}, grown: map[string]int64{}, asks: map[string]map[string]any{}}
 }
 
 const volumeBytes = 1 << 20
@@ -241,6 +243,7 @@ func (s *storage) way(id string) connector.Raw {
 		data = map[string]any{"target_portal": "192.0.2.9:3260", "target_iqn": "iqn.2026-11.org.example:" + id, "target_lun": 1,
 			"auth_method": "CHAP", "auth_username": "user", "auth_password": "secret-of-chap"}
 	}
+	maps.Copy(data, s.asks[id])
 	raw, err := json.Marshal(map[string]any{"driver_volume_type": kind, "data": data})
 	if err != nil {
 		panic(err)

@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 
-	"compute-agent/guest"
 	"compute-agent/virt"
 )
 
@@ -184,16 +184,31 @@ func (w *work) movedDisk(ctx context.Context, d, other BlockDevice) (disk virt.D
 	if i < 0 {
 		return disk, &Failure{Kind: ErrConflict, Subject: "server " + w.op.ServerID, Reason: "its guest has no disk " + d.Name}
 	}
-	var drive guest.Drive
-	if err := other.behind(&drive); err != nil {
+	now, _, err := w.m.defineWith(w.server, func(list []BlockDevice) {
+		if at := slices.IndexFunc(list, func(o BlockDevice) bool { return o.ID == d.ID }); at >= 0 {
+			list[at] = d.with(other)
+		}
+	})
+	if err != nil {
 		return disk, err
 	}
-	disk = made.Disks[i]
-	disk.Source, disk.Format, disk.Key = drive.Source, drive.Format, drive.Key
-	if disk.Serial != "" {
-		disk.Serial = other.VolumeID
+	at := slices.IndexFunc(now.Disks, hasTarget(d.Name))
+	if at < 0 {
+		return disk, fmt.Errorf("server %s: its guest has no place for %s", w.op.ServerID, d.Name)
 	}
+	is := now.Disks[at]
+	disk = made.Disks[i]
+	disk.Source, disk.Format, disk.Key, disk.Serial = is.Source, is.Format, is.Key, is.Serial
+	disk.Tune, disk.BlockIO, disk.Discard = is.Tune, is.BlockIO, is.Discard
+	disk.Cache, disk.IO, disk.DetectZeroes = is.Cache, is.IO, is.DetectZeroes
 	return disk, nil
+}
+
+// with is a server's block device that has become another's volume.
+func (d BlockDevice) with(other BlockDevice) BlockDevice {
+	d.VolumeID, d.AttachmentID, d.Connection, d.Device = other.VolumeID, other.AttachmentID, other.Connection, other.Device
+	d.SizeGiB, d.Multiattach, d.Encryption = other.SizeGiB, other.Multiattach, other.Encryption
+	return d
 }
 
 // moveDisk copies. A hypervisor that says that it failed may have moved the disk all the same.
@@ -273,14 +288,7 @@ func (w *work) tellProgress() func(done, total uint64) {
 
 // exchange has the server's record name the volume that the guest has now, and the spare one the volume that it had.
 func (w *work) exchange(ctx context.Context, d, other BlockDevice, disk virt.Disk) error {
-	now, was := d, other
-	now.VolumeID, was.VolumeID = other.VolumeID, d.VolumeID
-	now.AttachmentID, was.AttachmentID = other.AttachmentID, d.AttachmentID
-	now.Connection, was.Connection = other.Connection, d.Connection
-	now.Device, was.Device = other.Device, d.Device
-	now.SizeGiB, was.SizeGiB = other.SizeGiB, d.SizeGiB
-	now.Multiattach, was.Multiattach = other.Multiattach, d.Multiattach
-	now.Encryption, was.Encryption = other.Encryption, d.Encryption
+	now, was := d.with(other), other.with(d)
 	return w.save(ctx, func(*Server) {}, func(tx Writer) error {
 		made, err := tx.Definition(w.op.ServerID)
 		if err != nil {

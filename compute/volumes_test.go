@@ -164,6 +164,42 @@ func TestSwapVolume(t *testing.T) {
 	}
 }
 
+// The guest has the new volume's limits at once, and its block sizes and discard from the next start on.
+func TestSwapTakesTheNewVolumesLimits(t *testing.T) {
+	w := withVolumes(t)
+	w.storage.asks[fileVolume] = map[string]any{"qos_specs": map[string]any{"total_iops_sec": "1000"}, "discard": true, "logical_block_size": 512, "physical_block_size": 512}
+	w.storage.asks[otherVolume] = map[string]any{"qos_specs": map[string]any{"read_bytes_sec": "1048576"}, "logical_block_size": 512, "physical_block_size": 4096}
+	id := storing(w)
+	driver := w.hv.Open(fake.Options{})
+	defer func() { _ = driver.Close() }()
+	disk := func() virt.PluggedDisk {
+		list, err := driver.Disks(t.Context(), id)
+		w.must(err)
+		return list[slices.IndexFunc(list, func(p virt.PluggedDisk) bool { return p.Target == "vdb" })]
+	}
+	was, now := virt.BlockIO{Logical: 512, Physical: 512}, virt.BlockIO{Logical: 512, Physical: 4096}
+	if d := disk(); d.Tune != (virt.DiskTune{TotalIOPS: 1000}) || d.BlockIO != was || d.Discard != "unmap" {
+		t.Fatalf("before the swap the disk is %+v", d)
+	}
+	w.must(w.SwapVolume(t.Context(), id, fileVolume, otherVolume))
+	w.agrees(id)
+	if d := disk(); d.Tune != (virt.DiskTune{ReadBytes: 1 << 20}) || d.BlockIO != was || d.Discard != "unmap" {
+		t.Errorf("the guest runs with %+v", d)
+	}
+	made := w.definition(id).Disks
+	for range 2 { // what it is made of now, and after it was made again
+		if d := made[slices.IndexFunc(made, func(d virt.Disk) bool { return d.Target == "vdb" })]; d.Tune != (virt.DiskTune{ReadBytes: 1 << 20}) || d.BlockIO != now || d.Discard != "" {
+			t.Errorf("the guest is made of %+v", d)
+		}
+		w.must(w.RebootServer(t.Context(), id, compute.Reboot{Hard: true}))
+		w.agrees(id)
+		made = w.definition(id).Disks
+	}
+	if d := disk(); d.Tune != (virt.DiskTune{ReadBytes: 1 << 20}) || d.BlockIO != now || d.Discard != "" {
+		t.Errorf("after a hard reboot the guest runs with %+v", d)
+	}
+}
+
 // What a user says of a volume while it is copied holds for the one that takes its place.
 func TestKeepVolumeDuringSwap(t *testing.T) {
 	w := withVolumes(t)
