@@ -54,6 +54,8 @@ type Volume struct {
 	LUN string
 	// NewGiB is the size that it is being extended to; 0 when it is not.
 	NewGiB int
+	// Awaited are the IDs of the servers that have it and have not said yet whether they see its new size.
+	Awaited []string
 	// Before is the status that it had before what is under way, where that failed.
 	Before Status
 

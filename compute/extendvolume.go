@@ -52,7 +52,7 @@ func doExtendVolume(ctx context.Context, w *work) error {
 	if ignoreMissing(err) != nil {
 		return err
 	}
-	return volumesCall(w.m.opt.Volumes.Extended(ctx, args.VolumeID, nil))
+	return volumesCall(w.m.opt.Volumes.Extended(ctx, args.VolumeID, w.op.ServerID, nil))
 }
 
 func (w *work) extend(ctx context.Context, d BlockDevice, gib int) error {
@@ -136,7 +136,7 @@ func doNotExtended(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	err = w.m.opt.Volumes.Extended(ctx, args.VolumeID, errors.New(w.op.Cause))
+	err = w.m.opt.Volumes.Extended(ctx, args.VolumeID, w.op.ServerID, errors.New(w.op.Cause))
 	if isGone(err) {
 		return nil
 	}

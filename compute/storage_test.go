@@ -287,7 +287,7 @@ func (v *mortalVolumes) Key(context.Context, string) (connector.Secret, error) {
 	return "passphrase", nil
 }
 
-func (v *mortalVolumes) Extended(_ context.Context, volumeID string, failure error) error {
+func (v *mortalVolumes) Extended(_ context.Context, volumeID, _ string, failure error) error {
 	return v.call("saying that a volume is extended", func(tx compute.Writer) error {
 		vol, err := tx.Volume(volumeID)
 		if err != nil {

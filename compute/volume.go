@@ -130,8 +130,8 @@ type Volumes interface {
 	Delete(ctx context.Context, volumeID string) error
 	// Key is the passphrase of an encrypted volume.
 	Key(ctx context.Context, volumeID string) (connector.Secret, error)
-	// Extended says how an extension of a volume in use ended on this host.
-	Extended(ctx context.Context, volumeID string, failure error) error
+	// Extended says how an extension of a volume in use ended for one of the servers that have it.
+	Extended(ctx context.Context, volumeID, serverID string, failure error) error
 }
 
 // VolumeHost makes volumes available on this host; *attach.Host is it. See connector.Connector, which it chooses by the Info's type.

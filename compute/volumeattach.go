@@ -68,6 +68,9 @@ func (s *VolumeService) releaseReservation(tx Writer, attachmentID string) error
 	if err != nil {
 		return err
 	}
+	if err := endExtension(tx, &v, a.ServerID, nil); err != nil && !errors.Is(err, errUnchanged) {
+		return err // a server that has it no more says nothing of its size
+	}
 	return s.settle(tx, &v)
 }
 

@@ -183,13 +183,13 @@ func (s *VolumeService) Key(ctx context.Context, volumeID string) (connector.Sec
 }
 
 // Extended implements Volumes.
-func (s *VolumeService) Extended(ctx context.Context, volumeID string, failure error) error {
+func (s *VolumeService) Extended(ctx context.Context, volumeID, serverID string, failure error) error {
 	err := s.change(ctx, func(tx Writer) error {
 		v, err := volumeOf(tx, volumeID)
 		if err != nil {
 			return err
 		}
-		if err := s.endExtension(tx, &v, failure); err != nil {
+		if err := endExtension(tx, &v, serverID, failure); err != nil {
 			return err
 		}
 		v.Updated = s.now()

@@ -188,7 +188,7 @@ func (s *VolumeService) UpdateVolume(ctx context.Context, id string, change func
 			return err
 		}
 		if v.Status != before.Status {
-			v.Problem, v.NewGiB, v.Before = "", 0, ""
+			v.Problem, v.NewGiB, v.Before, v.Awaited = "", 0, "", nil
 		}
 		return tx.PutVolume(v)
 	})

@@ -26,7 +26,8 @@ type VolumeOptions struct {
 	ImageDir string
 	Blobs    Blobs
 	Keys     *VolumeKeys
-	// InUse is told of a volume that has grown while a server has it; the answer to it is Extended. It stores the request and returns, and may be asked again.
+	// InUse is told of a volume that has grown while a server has it; the answer to it is Extended. It may wait for its turn, stores the request and returns, and may
+	// be asked again.
 	// *Manager gives it. May be nil where no server has volumes.
 	InUse   func(ctx context.Context, serverID, volumeID string) error
 	Workers int              // how many volumes are made, copied, deleted at a time; default 4
@@ -145,8 +146,8 @@ func (s *VolumeService) Idle(ctx context.Context) error {
 	}
 }
 
-// begin works on a record in the background.
-func (s *VolumeService) begin(id string, work func(ctx context.Context, id string)) {
+// background runs what Close cuts off and Idle waits for.
+func (s *VolumeService) background(work func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -155,6 +156,13 @@ func (s *VolumeService) begin(id string, work func(ctx context.Context, id strin
 	s.busy++
 	s.wg.Go(func() {
 		defer s.ended()
+		work()
+	})
+}
+
+// begin works on a record in the background.
+func (s *VolumeService) begin(id string, work func(ctx context.Context, id string)) {
+	s.background(func() {
 		unlock, err := s.locks.Lock(s.base, id)
 		if err != nil {
 			return // closed

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -287,7 +288,7 @@ func TestExtensionInUse(t *testing.T) {
 			if v.Status != cinder.Extending || v.SizeGiB != 2 {
 				t.Errorf("the server is told of %+v", v)
 			}
-			return w.Extended(ctx, volume, answer)
+			return w.Extended(ctx, volume, server, answer)
 		}
 	}
 	w.boot(nil)
@@ -311,10 +312,107 @@ func TestExtensionInUse(t *testing.T) {
 	if got := w.rested(v.ID); got.Status != cinder.ErrorExtending || got.Problem != "no such disk" {
 		t.Errorf("%+v", got)
 	}
-	must(t, w.Extended(t.Context(), v.ID, nil)) // too late, and no harm
+	must(t, w.Extended(t.Context(), v.ID, "server", nil)) // too late, and no harm
 	must(t, w.store.Update(t.Context(), func(tx compute.Writer) error { return w.BeginDetaching(tx, "a") }))
 	must(t, w.Remove(t.Context(), "a"))
 	must(t, w.DeleteVolume(t.Context(), v.ID, false))
+}
+
+// The extension of a volume that several servers have lasts until each has answered, or has the volume no more; over a restart too.
+func TestExtensionAwaitsAllServers(t *testing.T) {
+	w := newVolumeWorld(t)
+	var mu sync.Mutex
+	told := map[string]int{}
+	w.options = func(o *compute.VolumeOptions) {
+		o.InUse = func(_ context.Context, server, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			told[server]++
+			return nil
+		}
+	}
+	w.boot(nil)
+	ctx := t.Context()
+	w.servers("s1", "s2", "s3")
+	kind, err := w.CreateVolumeType(ctx, cinder.Type{Name: "shared", Public: true, ExtraSpecs: map[string]string{"multiattach": "<is> True"}})
+	must(t, err)
+	awaited := func(gib int) cinder.Volume {
+		v := w.made(cinder.VolumeRequest{SizeGiB: 1, Type: kind.ID})
+		for _, s := range []string{"s1", "s2", "s3"} {
+			w.attached(v.ID+s, v.ID, s)
+		}
+		must(t, w.ExtendVolume(ctx, v.ID, gib))
+		return w.rested(v.ID)
+	}
+	is := func(id string, want cinder.Status, words string) {
+		t.Helper()
+		if v := w.rested(id); v.Status != want || v.SizeGiB != 3 || v.Problem != words {
+			t.Errorf("the volume is %s, %q, want %s, %q: %+v", v.Status, v.Problem, want, words, v)
+		}
+	}
+	v := awaited(3)
+	must(t, w.Extended(ctx, v.ID, "s2", nil))
+	must(t, w.Extended(ctx, v.ID, "s2", nil))
+	must(t, w.Extended(ctx, v.ID, "another", nil))
+	is(v.ID, cinder.Extending, "")
+	w.end()
+	w.boot(nil)
+	is(v.ID, cinder.Extending, "")
+	if told["s1"] != 2 || told["s2"] != 1 || told["s3"] != 2 {
+		t.Errorf("servers were told %v: again are only those that have not answered", told)
+	}
+	must(t, w.Extended(ctx, v.ID, "s1", nil))
+	is(v.ID, cinder.Extending, "")
+	must(t, w.Extended(ctx, v.ID, "s3", nil))
+	is(v.ID, cinder.InUse, "")
+
+	v = awaited(3)
+	must(t, w.Extended(ctx, v.ID, "s3", errors.New("s3 is deaf")))
+	is(v.ID, cinder.Extending, "s3 is deaf")
+	must(t, w.Extended(ctx, v.ID, "s1", errors.New("s1 is too")))
+	must(t, w.Remove(ctx, v.ID+"s2"))
+	is(v.ID, cinder.ErrorExtending, "s3 is deaf; s1 is too")
+
+	v = awaited(3)
+	for _, s := range []string{"s1", "s2", "s3"} {
+		is(v.ID, cinder.Extending, "")
+		must(t, w.Remove(ctx, v.ID+s))
+	}
+	is(v.ID, cinder.Available, "")
+}
+
+// A server that lets the volume service wait holds up nobody else's volumes.
+func TestExtensionInUseTakesNoWorker(t *testing.T) {
+	w := newVolumeWorld(t)
+	begun, release := make(chan struct{}, 8), make(chan struct{})
+	w.options = func(o *compute.VolumeOptions) {
+		o.Workers = 1
+		o.InUse = func(ctx context.Context, server, volume string) error {
+			begun <- struct{}{}
+			<-release
+			return w.Extended(ctx, volume, server, nil)
+		}
+	}
+	w.boot(nil)
+	ctx := t.Context()
+	w.servers("server")
+	var all []cinder.Volume
+	for range 3 {
+		v := w.made(cinder.VolumeRequest{SizeGiB: 1})
+		w.attached("of "+v.ID, v.ID, "server")
+		all = append(all, v)
+	}
+	for _, v := range all {
+		must(t, w.ExtendVolume(ctx, v.ID, 2))
+		<-begun
+	}
+	must(t, w.Make(ctx, fileVolume, compute.Server{ProjectID: project}, compute.BlockDevice{SizeGiB: 1})) // returns when it is there
+	close(release)
+	for _, v := range all {
+		if got := w.rested(v.ID); got.Status != cinder.InUse || got.SizeGiB != 2 {
+			t.Errorf("%+v", got)
+		}
+	}
 }
 
 func TestCopiesWhileInUse(t *testing.T) {

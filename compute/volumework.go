@@ -3,7 +3,9 @@ package compute
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"slices"
 
 	"compute-agent/blockdev/connector"
 	"compute-agent/cinder"
@@ -156,13 +158,10 @@ func (s *VolumeService) cipherOf(v cinder.Volume, of *cinder.Volume) (*connector
 	return &connector.Cipher{Format: e.Provider, Cipher: e.Cipher, KeySize: e.KeySize, Key: key}, err
 }
 
-// growVolume has the backend make a volume larger and tells the servers that have it, which end that by Extended. The size in the record is the new one
-// between the two.
+// growVolume has the backend make a volume larger and tells the servers that have it, each of which ends its part by Extended. The size in the record is
+// the new one between the two.
 func (s *VolumeService) growVolume(ctx context.Context, v cinder.Volume) {
-	b, failure := s.backendOf(v)
-	if failure == nil {
-		failure = b.Extend(ctx, v, v.NewGiB)
-	}
+	failure := s.enlarge(ctx, v)
 	var servers []string
 	s.finish(ctx, v.ID, failure, func(tx Writer, v *cinder.Volume) error {
 		if v.Status != cinder.Extending {
@@ -172,41 +171,79 @@ func (s *VolumeService) growVolume(ctx context.Context, v cinder.Volume) {
 			v.Status, v.NewGiB, v.Before, v.Problem = cinder.ErrorExtending, 0, "", problem(failure)
 			return nil
 		}
-		v.SizeGiB = v.NewGiB
-		attachments, err := tx.AttachmentsOf(v.ID)
-		for _, a := range attachments {
-			if a.Status == cinder.AttachmentAttached && a.ServerID != "" && s.opt.InUse != nil {
-				servers = append(servers, a.ServerID)
+		if v.SizeGiB != v.NewGiB || len(v.Awaited) == 0 {
+			attachments, err := tx.AttachmentsOf(v.ID)
+			if err != nil {
+				return err
 			}
+			v.SizeGiB, v.Awaited = v.NewGiB, s.havers(attachments)
 		}
-		if len(servers) == 0 {
-			v.Status, v.NewGiB, v.Before = v.Rested(attachments), 0, ""
-		}
-		return err
+		servers = v.Awaited
+		return endWhenSeen(tx, v)
 	})
 	for _, server := range servers {
-		if s.base.Err() != nil {
+		s.tell(v.ID, server)
+	}
+}
+
+// enlarge has the backend make a volume larger, unless that was done before the agent ended.
+func (s *VolumeService) enlarge(ctx context.Context, v cinder.Volume) error {
+	if v.SizeGiB == v.NewGiB {
+		return nil
+	}
+	b, err := s.backendOf(v)
+	if err != nil {
+		return err
+	}
+	return b.Extend(ctx, v, v.NewGiB)
+}
+
+// havers are the servers that are to be told of a volume's new size.
+func (s *VolumeService) havers(attachments []cinder.Attachment) (servers []string) {
+	for _, a := range attachments {
+		if a.Status == cinder.AttachmentAttached && a.ServerID != "" && s.opt.InUse != nil {
+			servers = append(servers, a.ServerID)
+		}
+	}
+	return servers
+}
+
+// tell tells a server of a volume's new size. It may wait for what is under way on the server, so it takes none of the workers.
+func (s *VolumeService) tell(volumeID, serverID string) {
+	s.background(func() {
+		err := s.opt.InUse(s.base, serverID, volumeID)
+		if err == nil {
 			return
 		}
-		if err := s.opt.InUse(ctx, server, v.ID); err != nil {
-			s.extended(ctx, v.ID, err)
-		}
-	}
+		s.finish(s.base, volumeID, err, func(tx Writer, v *cinder.Volume) error { return endExtension(tx, v, serverID, err) })
+	})
 }
 
-// extended ends the extension of a volume that servers have.
-func (s *VolumeService) extended(ctx context.Context, id string, failure error) {
-	s.finish(ctx, id, failure, func(tx Writer, v *cinder.Volume) error { return s.endExtension(tx, v, failure) })
-}
-
-func (s *VolumeService) endExtension(tx Writer, v *cinder.Volume, failure error) error {
-	if v.Status != cinder.Extending || v.SizeGiB != v.NewGiB {
+// endExtension notes that a server sees a volume's new size, or why it does not. The last one ends the extension.
+func endExtension(tx Writer, v *cinder.Volume, serverID string, failure error) error {
+	at := slices.Index(v.Awaited, serverID)
+	if v.Status != cinder.Extending || v.SizeGiB != v.NewGiB || at < 0 {
 		return errUnchanged
 	}
+	v.Awaited = slices.Delete(slices.Clone(v.Awaited), at, at+1)
+	switch {
+	case failure != nil && v.Problem != "":
+		v.Problem = problem(fmt.Errorf("%s; %w", v.Problem, failure))
+	case failure != nil:
+		v.Problem = problem(failure)
+	}
+	return endWhenSeen(tx, v)
+}
+
+// endWhenSeen ends an extension that no server is awaited for.
+func endWhenSeen(tx Writer, v *cinder.Volume) error {
+	if len(v.Awaited) > 0 {
+		return nil
+	}
 	attachments, err := tx.AttachmentsOf(v.ID)
-	v.Status, v.NewGiB, v.Before = v.Rested(attachments), 0, ""
-	if failure != nil {
-		v.Status, v.Problem = cinder.ErrorExtending, problem(failure)
+	v.Status, v.NewGiB, v.Before, v.Awaited = v.Rested(attachments), 0, "", nil
+	if v.Problem != "" {
+		v.Status = cinder.ErrorExtending
 	}
 	return err
 }

@@ -180,7 +180,7 @@ func (w *volumeWorld) boot(f *fate) {
 			w.mu.Lock()
 			w.told = append(w.told, server)
 			w.mu.Unlock()
-			return w.Extended(ctx, volume, nil)
+			return w.Extended(ctx, volume, server, nil)
 		})
 	}
 	if w.options != nil {

@@ -91,7 +91,7 @@ func checkFilled(t *testing.T, s *store.Store, version int) {
 			checkNetworks(t, r)
 		}
 		if version >= 7 {
-			checkVolumes(t, r)
+			checkVolumes(t, r, version)
 		}
 		if version >= 8 {
 			consoles, err := r.ConsoleTokens("a")
