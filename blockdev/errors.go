@@ -34,6 +34,9 @@ const (
 	AttributeError           = "AttributeError" // Python's; Nova fails with it and does not mean to
 )
 
+// KeyMaxDrives is the Key of an Error that comes from the operator's limit (Request.MaxDrives).
+const KeyMaxDrives = "max_disk_devices_to_attach"
+
 func failed(class, key, value, rule string, args ...any) *Error {
 	return &Error{Class: class, Key: key, Value: value, Rule: fmt.Sprintf(rule, args...)}
 }

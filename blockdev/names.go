@@ -84,6 +84,9 @@ func (r Request) free(bus Bus, taken ...map[string]bool) (string, error) {
 			return name, nil
 		}
 	}
+	if r.MaxDrives != nil && limit == *r.MaxDrives {
+		return "", r.beyond(limit + 1)
+	}
 	return "", tooMany(keyBus, string(bus), limit, "all %d places of the bus are taken")
 }
 

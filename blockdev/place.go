@@ -282,6 +282,9 @@ func (p *placer) put(d Drive) {
 
 // check holds the drives against what a machine has and what names and boot indexes promise.
 func (p *placer) check() error {
+	if p.MaxDrives != nil && len(p.drives) > *p.MaxDrives {
+		return p.beyond(len(p.drives))
+	}
 	names, boots := map[string]bool{}, map[int]bool{}
 	buses := map[Bus]int{}
 	for _, d := range p.drives {
@@ -300,10 +303,12 @@ func (p *placer) check() error {
 		}
 		names[d.Name], boots[d.BootIndex] = true, true
 	}
-	if p.MaxDrives != nil && len(p.drives) > *p.MaxDrives {
-		return tooMany("max_disk_devices_to_attach", strconv.Itoa(len(p.drives)), *p.MaxDrives, "a guest has at most %d drives here")
-	}
 	return nil
+}
+
+// beyond is that a guest would have more drives than the operator allows.
+func (r Request) beyond(drives int) error {
+	return tooMany(KeyMaxDrives, strconv.Itoa(drives), *r.MaxDrives, "a guest has at most %d drives here")
 }
 
 // keyOf is what the bus of a drive came from: the image's property, unless a block device mapping named it.

@@ -145,6 +145,7 @@ func (m *Manager) addVolume(tx Writer, s Server, want BlockDeviceRequest, on mac
 		return d, err
 	}
 	on.volumes = slices.DeleteFunc(list, BlockDevice.spare)
+	on = on.limited()
 	place, err := on.placeFor(s, d)
 	if err != nil {
 		return d, err

@@ -75,6 +75,7 @@ func newServer(req CreateRequest, guests GuestOptions) Server {
 
 // insert looks up what a request names, claims what it takes, and stores server, claim and operation.
 func (m *Manager) insert(tx Writer, s Server, req CreateRequest, on machine, op Operation) (Server, error) {
+	on = on.limited()
 	flavor, err := tx.Flavor(req.FlavorID)
 	if err != nil {
 		return s, named("flavorRef", "flavor", req.FlavorID, err)

@@ -95,7 +95,7 @@ func (out *Forecast) fill(l *ledger, f NodeFacts, o Outlook, p Proposal) error {
 		return err
 	}
 	files := FilesIn(o.Dir, o.ImageDir, out.Server)
-	on := machine{host: f.Host, storage: f.Storage, guests: o.Guests, version: o.Version, numa: l.capacity.NUMA, cells: l.host.cells, ports: p.Ports}
+	on := (machine{host: f.Host, storage: f.Storage, guests: o.Guests, version: o.Version, numa: l.capacity.NUMA, cells: l.host.cells, ports: p.Ports}).limited()
 	var err error
 	if out.Server.Hardware, err = on.settle(out.Server); err != nil {
 		return err

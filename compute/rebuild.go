@@ -250,6 +250,7 @@ func (m *Manager) checkRebuilt(tx Reader, s Server, on machine) (Server, error) 
 	if _, err := m.fill(tx, s.ID, &on); err != nil {
 		return s, err
 	}
+	on = on.limited()
 	on.placed, on.devices = nil, nil // which follow from the image, and are its claim's to find
 	s.Hardware = nil
 	settled, err := on.settle(s)

@@ -31,6 +31,9 @@ type GuestOptions struct {
 	HostSerial string
 	// ConfigDriveFormat is iso9660 or vfat (config_drive_format), for servers to come; empty for iso9660.
 	ConfigDriveFormat string
+	// MaxDrives is how many drives a server may get ([compute]max_disk_devices_to_attach), all of its own and its volumes; 0 for no limit. Servers that
+	// have more keep them.
+	MaxDrives int
 }
 
 // DefaultEmulatedCPU is the processor of guests that are emulated, where none is chosen: the newest
@@ -50,6 +53,16 @@ type machine struct {
 	ports   []guest.Port
 	devices []virt.PCIDevice
 	volumes []BlockDevice // in their order; their drives' places are chosen
+	most    *int          // how many drives the guest may have; nil for no limit
+}
+
+// limited is the machine for a server that is asked for, or is to get more: the operator's limits are for those, as in Nova, and not for guests that are
+// made again.
+func (m machine) limited() machine {
+	if m.guests.MaxDrives > 0 {
+		m.most = &m.guests.MaxDrives
+	}
+	return m
 }
 
 // settle decides what the guests of a new server keep; see guest.Request.Settle.
@@ -143,7 +156,9 @@ func (m machine) wanted(s Server, r *guest.Request) (blockdev.Request, error) {
 	if err != nil {
 		return blockdev.Request{}, err
 	}
-	return driveRequest(s, m.volumes, r.Host.VirtType, arch, machineType), nil
+	request := driveRequest(s, m.volumes, r.Host.VirtType, arch, machineType)
+	request.MaxDrives = m.most
+	return request, nil
 }
 
 // placeFor says where one more volume goes, beside the drives that the server has.
@@ -226,6 +241,9 @@ func refused(err error) error {
 	key, known := settingAtFault(err)
 	if lost, is := errors.AsType[*guest.LostPlace](err); is {
 		return &Failure{Kind: errors.Join(ErrNoCapacity, lost), Field: "NUMA", Reason: lost.Error()}
+	}
+	if key == blockdev.KeyMaxDrives {
+		return &Failure{Kind: errors.Join(ErrForbidden, err), Reason: err.Error()}
 	}
 	if errors.Is(err, virt.ErrInvalid) { // flavor and image are right each by itself
 		return &Failure{Kind: ErrInvalid, Field: "flavorRef", Reason: err.Error()}

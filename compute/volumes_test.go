@@ -3,6 +3,7 @@ package compute_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -533,6 +534,52 @@ func TestVolumeRequestsRefused(t *testing.T) {
 	}
 	w.agrees(id)
 	w.agrees(other)
+}
+
+// TestMaxDrives gives servers as many drives as the operator's limit allows. Those that have more after the limit was lowered keep them.
+func TestMaxDrives(t *testing.T) {
+	w := newWorld(t)
+	w.storage = newStorage(t, w.hv)
+	limit := 0
+	w.options = func(o *compute.Options) { o.Guests.MaxDrives = limit }
+	w.boot(nil)
+	id := storing(w)
+	drives := len(w.definition(id).Disks)
+	attach := func() error { return attachTo(w, id, otherVolume) }
+	restart := func(most int) {
+		w.stop()
+		limit = most
+		w.boot(nil)
+		w.waitAll()
+	}
+	for _, most := range []int{drives, drives - 1} {
+		restart(most)
+		for name, call := range map[string]func() error{
+			"attach": attach,
+			"create": func() error {
+				return createWith(w, imageID, compute.BlockDeviceRequest{VolumeID: otherVolume}, compute.BlockDeviceRequest{VolumeID: iscsiVolume})
+			},
+		} {
+			if err := call(); !errors.Is(err, compute.ErrForbidden) || !hasText(err, fmt.Sprintf("a guest has at most %d drives here", most)) {
+				t.Errorf("%s with a limit of %d: error is %v", name, most, err)
+			}
+		}
+		w.must(w.RebootServer(t.Context(), id, compute.Reboot{Hard: true}))
+		if s := w.agrees(id); s.VM != compute.Active {
+			t.Errorf("with a limit of %d the server is %s after a hard reboot", most, s.VM)
+		}
+		if v := w.volumes()[otherVolume]; v.Status != cinder.Available {
+			t.Errorf("a volume that no server got is %s", v.Status)
+		}
+	}
+	if err := rebuild(w, id); !errors.Is(err, compute.ErrForbidden) {
+		t.Errorf("rebuild beyond the limit: error is %v", err)
+	}
+	restart(drives + 1)
+	w.must(attach())
+	w.agrees(id)
+	w.must(w.SwapVolume(t.Context(), id, fileVolume, iscsiVolume)) // has no drive more
+	w.agrees(id)
 }
 
 // Without a volume service requests with volumes are refused.

@@ -21,6 +21,7 @@ type guestHardware struct {
 	Machines                 map[string]string // by architecture
 	CacheModes               map[string]string // by kind of source
 	Discard                  string
+	MaxDrives                int // -1 for no limit
 	RXQueueSize, TXQueueSize int
 	MaxQueues                int
 	PCIePorts                int
@@ -82,7 +83,22 @@ func (h *guestHardware) driveKeys() []key {
 		{name: "hw_disk_discard", initial: "", value: choice(&h.Discard, "", "ignore", "unmap"),
 			doc: "What becomes of blocks that a guest discards on its own disks: ignore keeps them, unmap gives them back to the\n" +
 				"host. Empty: QEMU's own choice, ignore."},
+		{name: "max_disk_devices_to_attach", initial: "-1", value: driveLimit(&h.MaxDrives),
+			doc: "Most drives of a server, its own disks and its volumes together: what is created, rebuilt or attached beyond is\n" +
+				"refused. Servers that have more keep them. -1: as many as there is room for. Nova: [compute]max_disk_devices_to_attach."},
 	}
+}
+
+// driveLimit is a number of drives, or -1 for any; with none no guest could boot.
+func driveLimit(field *int) setting {
+	parse := func(s string) (int, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < -1 || n == 0 {
+			return 0, errors.New("must be -1 or a whole number from 1")
+		}
+		return n, nil
+	}
+	return place[int]{field, "int", parse, strconv.Itoa}
 }
 
 func (h *guestHardware) nicKeys() []key {

@@ -114,6 +114,8 @@ func TestConfigErrorsNameKeyLineAndRule(t *testing.T) {
 		{name: "queue of any size", args: []string{"--rx-queue-size=300"}, want: []string{"rx_queue_size: must be 256, 512, 1024 or 0"}},
 		{name: "too many ports", args: []string{"--num-pcie-ports=29"}, want: []string{"num_pcie_ports: must be a whole number from 0 to 28"}},
 		{name: "discard", args: []string{"--hw-disk-discard=on"}, want: []string{"hw_disk_discard: must be one of , ignore, unmap"}},
+		{name: "no drives", args: []string{"--max-disk-devices-to-attach=0"}, want: []string{"max_disk_devices_to_attach: must be -1 or a whole number from 1"}},
+		{name: "fewer drives", args: []string{"--max-disk-devices-to-attach=-2"}, want: []string{"max_disk_devices_to_attach: must be -1"}},
 		{name: "priority", args: []string{"--realtime-scheduler-priority=100"}, want: []string{"realtime_scheduler_priority: must be a whole number from 1 to 99"}},
 		{name: "same address", args: []string{"--listen=[::1]:1", "--metrics-listen=[::1]:1"}, want: []string{"metrics_listen: is the same address"}},
 		{name: "serial ports backwards", args: []string{"--serial-console-port-range=20000:10000"}, want: []string{"serial_console_port_range: must be two TCP ports", `"20000:10000"`}},

@@ -23,7 +23,7 @@ func guestOptions(c *Config) (compute.GuestOptions, error) {
 		VNC: c.VNCListen, SPICE: h.SPICEListen, NoSPICEAgent: !h.SPICEAgent, SPICEServer: h.spice(), PerfEvents: h.PerfEvents, PointerModel: h.PointerModel,
 		AppendConsoleLog: h.KeepConsoleLog, RNG: c.RNGDevice, StatsPeriod: c.MemStatsPeriod, GuestAgent: true,
 	}}
-	opt.SerialPorts = h.SerialPorts
+	opt.SerialPorts, opt.MaxDrives = h.SerialPorts, max(h.MaxDrives, 0)
 	opt.SerialConsole, opt.SerialSockets = h.serial(c.StateDir)
 	if c.CPUModel != "" {
 		opt.CPUModels = []string{c.CPUModel}

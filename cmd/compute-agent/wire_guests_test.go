@@ -26,7 +26,7 @@ func TestGuestOptionsAreTheConfiguration(t *testing.T) {
 		change(&o)
 		return o
 	}
-	all := compute.GuestOptions{Names: "vm-%d", ForceConfigDrive: true, ConfigDriveFormat: "vfat", Options: guest.Options{
+	all := compute.GuestOptions{MaxDrives: 26, Names: "vm-%d", ForceConfigDrive: true, ConfigDriveFormat: "vfat", Options: guest.Options{
 		CPUMode: "custom", CPUModels: []string{"Nehalem"}, CPUFlags: []string{"pcid", "-mtrr"}, EmulatedCPU: compute.DefaultEmulatedCPU,
 		Machines: map[string]string{"x86_64": "q35", "aarch64": "virt-7.2"}, RealtimePriority: 2, FileBacked: true, TCGCacheMiB: 32,
 		CacheModes: map[string]string{"file": "writeback", "block": "none"}, Discard: "unmap", NativeIO: true,
@@ -44,7 +44,7 @@ func TestGuestOptionsAreTheConfiguration(t *testing.T) {
 		{nil, byDefault},
 		{strings.Fields("--instance-name-template=vm-%d --force-config-drive --config-drive-format=vfat --cpu-mode=custom --cpu-model=Nehalem --cpu-model-extra-flags=pcid,-mtrr " +
 			"--hw-machine-type=q35,aarch64=virt-7.2 --realtime-scheduler-priority=2 --file-backed-memory=1024 --tb-cache-size=32 " +
-			"--disk-cachemodes=file=writeback,block=none --hw-disk-discard=unmap --rx-queue-size=512 --tx-queue-size=256 --max-queues=4 " +
+			"--disk-cachemodes=file=writeback,block=none --hw-disk-discard=unmap --max-disk-devices-to-attach=26 --rx-queue-size=512 --tx-queue-size=256 --max-queues=4 " +
 			"--spice-listen=::1 --spice-agent-enabled=false --spice-require-secure --spice-image-compression=lz --spice-jpeg-compression=auto " +
 			"--spice-zlib-compression=never --spice-playback-compression=false --spice-streaming-mode=all " +
 			"--enabled-perf-events=cpu_clock,cache_misses --pointer-model=ps2mouse --keep-console-log=false --rng-dev-path=/dev/hwrng " +
