@@ -292,28 +292,57 @@ func TestExtendEncryptedVolume(t *testing.T) {
 	}
 }
 
-// TestGuestKeepsVolume detaches a volume from guests that do not let go: they keep it, and so does the server.
+// TestGuestKeepsVolume detaches a volume from guests that do not let go: they keep it, and so does the server, and it is said why. Once a guest does
+// let go the volume is detached.
 func TestGuestKeepsVolume(t *testing.T) {
-	for name, hinder := range map[string]func(*world, string){
-		"it does not listen": func(w *world, id string) { w.hv.SetHearing(id, 0) },
-		"it is paused": func(w *world, id string) {
-			w.must(w.PauseServer(w.t.Context(), id))
-			w.await(id)
+	type act func(*world, string)
+	for name, c := range map[string]struct {
+		hinder, relent act
+		words          string
+	}{
+		"it does not listen": {
+			func(w *world, id string) { w.hv.SetHearing(id, 0) },
+			func(w *world, id string) { w.hv.SetHearing(id, 1) }, "its guest does not let go of the volume",
+		},
+		"it is paused": {
+			func(w *world, id string) { w.must(w.PauseServer(w.t.Context(), id)); w.await(id) },
+			func(w *world, id string) { w.must(w.UnpauseServer(w.t.Context(), id)); w.await(id) }, "it is PAUSED and cannot let go of disk vdb",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.storage = newStorage(t, w.hv)
-			w.options = func(o *compute.Options) { o.DetachTimeout, o.DetachAttempts = 5*time.Millisecond, 3 }
+			said := make(chan error, 8)
+			w.options = func(o *compute.Options) {
+				o.DetachTimeout, o.DetachAttempts = 5*time.Millisecond, 3
+				o.Observe = func(seen compute.Observation) {
+					if seen.Kind == compute.OpDetachVolume && seen.Step == "unplug" && !seen.Undo {
+						said <- seen.Err
+					}
+				}
+			}
 			w.boot(nil)
 			id := storing(w)
-			hinder(w, id)
+			c.hinder(w, id)
 			w.must(w.DetachVolume(t.Context(), id, fileVolume))
 			if s := w.agrees(id); s.VM == compute.Error || s.Fault != nil {
 				t.Errorf("the server is %s with fault %+v", s.VM, s.Fault)
 			}
 			if v := w.volumes()[fileVolume]; v.Status != cinder.InUse {
 				t.Errorf("the volume is %s", v.Status)
+			}
+			if err := <-said; !hasText(err, c.words) {
+				t.Errorf("the detach failed with %v", err)
+			}
+			c.relent(w, id)
+			w.stop()
+			w.options = nil // with patience
+			w.boot(nil)
+			w.waitAll()
+			w.must(w.DetachVolume(t.Context(), id, fileVolume))
+			w.agrees(id)
+			if v := w.volumes()[fileVolume]; v.Status != cinder.Available {
+				t.Errorf("the volume is %s after it was detached again", v.Status)
 			}
 		})
 	}
