@@ -274,7 +274,7 @@ func TestSchedule(t *testing.T) {
 		"its source's":   {cinder.Volume{SizeGiB: 1, Backend: "local", SourceID: "v"}, cinder.Type{}, "local", ""},
 		"shared":         {cinder.Volume{SizeGiB: 1, Multiattach: true}, cinder.Type{}, "lvm", ""},
 		"encrypted":      {cinder.Volume{SizeGiB: 1, Encryption: &cinder.Encryption{Provider: "luks"}}, cinder.Type{}, "local", ""},
-		"no room":        {cinder.Volume{SizeGiB: 21}, cinder.Type{}, "", "local: 10 GiB are free; lvm: 20 GiB are free; down: it is down: no such group; luns: the largest that is free has 5 GiB"},
+		"no room":        {cinder.Volume{SizeGiB: 21}, cinder.Type{}, "", "local: 10 GiB are free; lvm: 20 GiB are free; down: it is down; luns: the largest that is free has 5 GiB"},
 		"no room there":  {cinder.Volume{SizeGiB: 11}, named, "", "lvm: the volume type asks for local"},
 		"not encrypted":  {cinder.Volume{SizeGiB: 1, Encryption: &cinder.Encryption{Provider: "plain"}}, cinder.Type{}, "", "cannot make volumes with encryption plain"},
 		"no copies":      {cinder.Volume{SizeGiB: 1, Backend: "lvm", SnapshotID: "s"}, cinder.Type{}, "", "lvm: it cannot copy volumes"},

@@ -37,7 +37,7 @@ func (p Pool) lacks(v Volume, t Type) string {
 	case name != "" && name != p.Backend:
 		return "the volume type asks for " + name
 	case !p.Up:
-		return "it is down: " + p.Problem
+		return "it is down" // why is for the operator to know: it may name paths of the host
 	case v.Multiattach && !p.Multiattach:
 		return "several servers cannot have a volume of it"
 	case v.Encryption != nil && !p.Encrypts(v.Encryption.Provider):
@@ -66,7 +66,7 @@ func (p Pool) Encrypts(provider string) bool {
 func (p Pool) CheckRoom(v Volume, more int) error {
 	switch {
 	case !p.Up:
-		return Refuse("NoValidBackend", Conflict, "", "", "volume %s: backend %s is down: %s", v.ID, p.Backend, p.Problem)
+		return Refuse("NoValidBackend", Conflict, "", "", "volume %s: backend %s is down", v.ID, p.Backend)
 	case v.Status == InUse && !p.LiveExtend:
 		return invalidVolume(v.ID, "backend %s (%s) cannot extend a volume that a server has; detach it first", p.Backend, p.Kind)
 	case float64(more) > p.FreeGiB:

@@ -240,6 +240,7 @@ func (s *VolumeService) measure(ctx context.Context) []cinder.Pool {
 			p.Backend, p.Up = name, err == nil
 			if err != nil {
 				p.Problem = err.Error()
+				s.log.WarnContext(ctx, "a backend of volumes is down", "backend", name, "error", err)
 			}
 			pools[i] = p
 		})
