@@ -201,6 +201,10 @@ func TestServersOfVolumes(t *testing.T) {
 // Every wrong mapping is refused in Nova's words, and nothing is made or reserved.
 func TestMappingsRefused(t *testing.T) {
 	c := volumeSite(t)
+	c.base, c.version = "/volume/v3", "3.67"
+	volumeTalk(c).say(step{bob, "POST", "/snapshots", `{"snapshot": {"volume_id": "{v}"}}`, "plain"})
+	c.base, c.version = "/compute/v2.1", ""
+	c.must(c.core.Idle(t.Context()))
 	var out strings.Builder
 	count := func() string {
 		servers, err := c.core.Servers(t.Context())
@@ -247,6 +251,7 @@ func TestMappingsRefused(t *testing.T) {
 		{"no such snapshot", "", root(`{"source_type": "snapshot", "destination_type": "volume", "uuid": "{v}"}`)},
 		{"another's image", "", alone(`{"boot_index": 0, "source_type": "image", "destination_type": "volume", "uuid": "{private}", "volume_size": 1}`)},
 		{"a volume that does not boot", "", alone(`{"boot_index": 0, "source_type": "volume", "destination_type": "volume", "uuid": "{v}"}`)},
+		{"a snapshot of one that does not boot", "", alone(`{"boot_index": 0, "source_type": "snapshot", "destination_type": "volume", "uuid": "{plain}"}`)},
 		{"the same volume twice", "", root(`{"source_type": "volume", "destination_type": "volume", "uuid": "{v}"}, {"source_type": "volume", "destination_type": "volume", "uuid": "{v}"}`)},
 		{"a volume for several, too early", "2.59", root(`{"source_type": "volume", "destination_type": "volume", "uuid": "{multi}"}`)},
 		{"a type too early", "2.66", root(`{"source_type": "blank", "destination_type": "volume", "volume_size": 1, "volume_type": "__DEFAULT__"}`)},

@@ -100,40 +100,40 @@ func (m *Manager) sourceSize(tx Reader, s Server, from VolumeSource) (int, error
 
 // imageOf is what a boot volume says of its image: what the server has in the place of one. Its bytes are nobody's business here.
 func imageOf(tx Reader, d BlockDevice) (img Image, err error) {
-	var told map[string]string
-	switch {
-	case d.Source.ImageID != "":
+	if d.Source.ImageID != "" {
 		if img, err = tx.Image(d.Source.ImageID); err != nil {
 			return img, err
 		}
 		img.SHA256, img.DiskFormat, img.MinDiskGiB, img.VirtualSize = "", "", 0, 0
 		return img, nil
-	case d.Source.SnapshotID != "":
-		snap, err := tx.Snapshot(d.Source.SnapshotID)
-		if err != nil {
-			return img, err
-		}
-		v, err := tx.Volume(snap.VolumeID)
-		if err != nil {
-			return img, err
-		}
-		told = v.ImageMetadata
-	case !d.made():
-		v, err := tx.Volume(d.VolumeID)
-		switch {
-		case err != nil:
-			return img, err
-		case !v.Bootable:
-			return img, invalid(fieldDevices, "Block Device %s is not bootable.", d.VolumeID) // Nova's words
-		}
-		told = v.ImageMetadata
 	}
+	told, err := toldOfImage(tx, d)
 	img = Image{Name: told["image_name"], Status: ImageActive, Properties: maps.Clone(told)}
 	img.MinRAMMiB, _ = strconv.Atoi(told["min_ram"])
 	for _, attribute := range imageAttributes {
 		delete(img.Properties, attribute)
 	}
-	return img, nil
+	return img, err
+}
+
+// toldOfImage is what the volume that a server boots from says of its image, or the one that it is to be made of by a snapshot; nothing of a blank one.
+// Either must be bootable.
+func toldOfImage(tx Reader, d BlockDevice) (map[string]string, error) {
+	id := d.VolumeID
+	if d.Source.SnapshotID != "" {
+		snap, err := tx.Snapshot(d.Source.SnapshotID)
+		if err != nil {
+			return nil, err
+		}
+		id = snap.VolumeID
+	} else if d.made() {
+		return nil, nil
+	}
+	v, err := tx.Volume(id)
+	if err == nil && !v.Bootable {
+		err = invalid(fieldDevices, "Block Device %s is not bootable.", id) // Nova's words
+	}
+	return v.ImageMetadata, err
 }
 
 // imageAttributes are what a volume's image metadata have beside the image's properties. Nova: VIM_IMAGE_ATTRIBUTES.
