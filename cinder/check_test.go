@@ -316,3 +316,10 @@ func TestImageMetadataChanges(t *testing.T) {
 		refused(t, name, after.CheckChange(before, nil), c.class, c.words)
 	}
 }
+
+func TestExtensions(t *testing.T) {
+	v := cinder.Volume{ID: "v", Status: cinder.Available, SizeGiB: 2}
+	for gib, words := range map[int]string{3: "", 1<<31 - 1: "", 2: "greater than current size (current: 2)", -1: "greater than current size", 1 << 31: "at most 2147483647"} {
+		refused(t, fmt.Sprint(gib), v.CheckExtend(gib), "InvalidInput", words)
+	}
+}

@@ -45,7 +45,10 @@ func (v Volume) CheckExtend(gib int) error {
 	if err := v.checkStatus("extend", Available, InUse, ErrorExtending); err != nil {
 		return err
 	}
-	if gib <= v.SizeGiB || gib > maxGiB {
+	if gib > maxGiB {
+		return invalidInput("new_size", strconv.Itoa(gib), "it must be a number of GiB of at most %d", maxGiB)
+	}
+	if gib <= v.SizeGiB {
 		return invalidInput("new_size", strconv.Itoa(gib), "new size for extend must be greater than current size (current: %d)", v.SizeGiB)
 	}
 	return nil
