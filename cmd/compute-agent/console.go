@@ -14,7 +14,7 @@ func newConsoleCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newConsoleAttachCommand(), newConsoleRevokeCommand(), newConsoleScreenshotCommand())
+	cmd.AddCommand(newConsoleAttachCommand(), newConsoleLogCommand(), newConsoleRevokeCommand(), newConsoleScreenshotCommand())
 	return cmd
 }
 

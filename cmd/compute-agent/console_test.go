@@ -54,6 +54,9 @@ func consoleHost(t *testing.T) (stateDir string, asked *bytes.Buffer) {
 			answer(w, object{"screenshot": picture})
 		})
 	}
+	for _, id := range []string{"id-1", "id-4"} {
+		mux.HandleFunc("GET /compute/servers/"+id, func(w http.ResponseWriter, _ *http.Request) { answer(w, object{"server": object{"id": id}}) })
+	}
 	mux.HandleFunc("/", serialEcho)
 	c := &Config{StateDir: t.TempDir()}
 	if err := (access{c, server.URL}).write(identity.User{Name: "admin", ProjectName: "admin"}, "password"); err != nil {
@@ -83,7 +86,13 @@ func consoleProgram(t *testing.T, args ...string) (user *os.File, cmd *exec.Cmd)
 	cmd = exec.Command(self)
 	cmd.Args = append([]string{programName, "console", "attach"}, args...) // by this name it is the program: see TestMain
 	cmd.Env = append(os.Environ(), "COMPUTE_AGENT_CONFIG="+os.DevNull)
-	user, err = pty.Start(cmd)
+	return onTerminal(t, cmd)
+}
+
+// onTerminal starts a program with a terminal of its own.
+func onTerminal(t *testing.T, cmd *exec.Cmd) (*os.File, *exec.Cmd) {
+	t.Helper()
+	user, err := pty.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
