@@ -100,6 +100,7 @@ func (p *patient) checks() []struct {
 		{"api address", p.checkAPIAddress},
 		{"metrics address", p.checkMetricsAddress},
 		{"consoles", p.checkConsoles},
+		{"vnc tls", p.checkVNCTLS},
 		{"memory", p.checkMemory},
 		{"huge pages", p.checkHugePages},
 		{"numa nodes", p.checkNUMA},

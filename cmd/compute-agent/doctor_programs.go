@@ -126,11 +126,15 @@ func (p *patient) checkVirtlogd(ctx context.Context) verdict {
 	if p.config.Driver != "libvirt" {
 		return ok("not used by driver %s", p.config.Driver)
 	}
+	if p.boundless() {
+		return warning("Take the line out, systemctl start virtlogd.socket, and restart libvirtd; guests change over when they are next stopped and started.",
+			"not used: stdio_handler is \"file\" in %s, so that nothing bounds or rotates console logs, and a guest can fill the file system of %s", qemuConf, p.config.StateDir)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", p.path("run/libvirt/virtlogd-sock"))
 	if err != nil {
-		return warning("Start it: systemctl start virtlogd.socket (or set stdio_handler = \"file\" in qemu.conf).",
+		return warning("Start it: systemctl start virtlogd.socket (stdio_handler = \"file\" in qemu.conf does without it, and leaves console logs unbounded).",
 			"does not answer on /run/libvirt/virtlogd-sock; guests with a console log fail to start")
 	}
 	_ = conn.Close() // it was only a question
