@@ -250,6 +250,9 @@ func (l *LVMVolumes) remove(ctx context.Context, there map[string]lv, name strin
 			delete(there, other)
 		}
 	}
+	if err := l.activate(ctx, name, true); err != nil { // an extension may have been cut off while it had no device
+		return err
+	}
 	wipe := l.opt.Wipe
 	if v.Origin != "" && wipe == WipeDiscard {
 		wipe = WipeZero

@@ -79,6 +79,9 @@ func (g *group) Run(_ context.Context, c command.Cmd) ([]byte, error) {
 		g.lvs[name] = v
 		return nil, nil
 	case "blkdiscard":
+		if name := filepath.Base(last); g.inactive != "" && (name == g.inactive || g.lvs[name].origin == g.inactive) {
+			return nil, errors.New("no such file or directory")
+		}
 		return nil, os.WriteFile(last, []byte("zeros"), 0o600)
 	case "qemu-img":
 		return nil, g.pour(c)
@@ -144,7 +147,7 @@ func (g *group) activate(name string, active bool) error {
 	switch {
 	case !active:
 		g.inactive = name
-	case g.inactive == name:
+	case g.inactive == name, g.inactive == g.lvs[name].origin: // a snapshot has its origin active too
 		g.inactive = ""
 	}
 	return nil
@@ -302,6 +305,22 @@ func TestLVMVolumesDeleteSource(t *testing.T) {
 		t.Fatal("it was made")
 	}
 	must(t, errors.Join(l.Delete(t.Context(), v), l.Delete(t.Context(), clone)))
+	if len(g.lvs) != 1 {
+		t.Errorf("%v are left", g.lvs)
+	}
+}
+
+// What a crash or a failure left without its device, in the middle of an extension, is wiped and removed all the same, and its snapshots, which are without
+// theirs too.
+func TestLVMVolumesDeleteInactive(t *testing.T) {
+	g := newGroup(t)
+	l := lvmVolumes(t, g)
+	v, s := cinder.Volume{ID: uuid.NewString(), SizeGiB: 1, Before: cinder.Available}, cinder.Snapshot{ID: uuid.NewString()}
+	must(t, errors.Join(l.Create(t.Context(), v, compute.VolumeOrigin{}), l.Snapshot(t.Context(), s, v)))
+	g.inactive = "volume-" + v.ID
+	must(t, l.DeleteSnapshot(t.Context(), s, v))
+	g.inactive = "volume-" + v.ID
+	must(t, l.Delete(t.Context(), v))
 	if len(g.lvs) != 1 {
 		t.Errorf("%v are left", g.lvs)
 	}

@@ -158,7 +158,10 @@ func TestLVMVolumes(t *testing.T) {
 		t.Error("the volume is not what the snapshot is")
 	}
 	lvmMust(t, l.Delete(ctx, restored))
+	cutOff := func() { lvmRun(t, "lvchange", "-q", "--yes", "-a", "n", lvmGroup+"/volume-"+v.ID) } // as an extension is that was killed
+	cutOff()
 	lvmMust(t, l.DeleteSnapshot(ctx, s, v))
+	cutOff()
 	lvmMust(t, l.Delete(ctx, v))
 
 	clone := cinder.Volume{ID: uuid.NewString(), SizeGiB: 4}
