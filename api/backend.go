@@ -191,6 +191,10 @@ type Volumes interface {
 	// VolumeUsage is what a project has of them.
 	VolumeUsage(ctx context.Context, projectID string) (cinder.Usage, error)
 
+	// UsedLUNs are the LUNs that hold what deleted volumes had, CleanLUN the operator's word that one holds nothing any more.
+	UsedLUNs(ctx context.Context) ([]cinder.UsedLUN, error)
+	CleanLUN(ctx context.Context, backend, lun string) error
+
 	CreateVolume(ctx context.Context, v cinder.VolumeRequest) (cinder.Volume, error)
 	Volume(ctx context.Context, id string) (cinder.Volume, error)
 	Volumes(ctx context.Context) ([]cinder.Volume, error)

@@ -26,6 +26,8 @@ func (a *api) volumeService() service {
 			{pattern: "GET /scheduler-stats/get_pools", do: a.listPools, access: forAdmin},
 			{pattern: "GET /capabilities/{host}", do: a.showCapabilities, access: forAdmin},
 			{pattern: "GET /resource_filters", do: a.listResourceFilters, since: 33},
+			{pattern: "GET /used-luns", do: a.listUsedLUNs, access: forAdmin},
+			{pattern: "DELETE /used-luns", do: a.cleanLUN, access: forAdmin},
 		},
 		a.volumeRoutes(),
 		a.snapshotRoutes(),

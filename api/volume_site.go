@@ -236,3 +236,25 @@ func (a *api) listResourceFilters(c *call) (*answer, error) {
 	}
 	return ok(map[string]any{"resource_filters": views})
 }
+
+// listUsedLUNs is no call of Cinder's: it is for `compute-agent volume used-luns`.
+func (a *api) listUsedLUNs(c *call) (*answer, error) {
+	used, err := a.Backend.UsedLUNs(c.Context())
+	if err != nil {
+		return nil, err
+	}
+	views := []view{}
+	for _, u := range used {
+		views = append(views, view{"backend": u.Backend, "lun": u.LUN, "project_id": u.ProjectID, "volume_id": u.VolumeID, "since": u.Since})
+	}
+	return ok(view{"used_luns": views})
+}
+
+// cleanLUN has the names in the query: a LUN's is any text of the operator's.
+func (a *api) cleanLUN(c *call) (*answer, error) {
+	q := c.URL.Query()
+	if err := a.Backend.CleanLUN(c.Context(), q.Get("backend"), q.Get("lun")); err != nil {
+		return nil, err
+	}
+	return status(http.StatusNoContent)
+}

@@ -202,7 +202,15 @@ func TestUsedLUNsAreKept(t *testing.T) {
 	again := w.made(cinder.VolumeRequest{SizeGiB: 1})
 	must(t, w.DeleteVolume(ctx, again.ID, false))
 	w.rest()
+	if used, err := w.UsedLUNs(ctx); err != nil || len(used) != 1 || used[0].LUN != "lun0" || used[0].ProjectID != project || used[0].VolumeID != again.ID {
+		t.Errorf("used are %+v, %v", used, err)
+	}
 	must(t, w.CleanLUN(ctx, "fixed", "lun0"))
+	for _, lun := range []string{"lun0", "lun1"} {
+		if err := w.CleanLUN(ctx, "fixed", lun); !errors.Is(err, compute.ErrNotFound) {
+			t.Errorf("%s is clean: error %v", lun, err)
+		}
+	}
 	if v := w.made(other); v.LUN != "lun0" {
 		t.Errorf("%+v", v)
 	}

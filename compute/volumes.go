@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -287,7 +288,16 @@ func (s *VolumeService) UsedLUNs(ctx context.Context) ([]cinder.UsedLUN, error) 
 	return viewVolumes(ctx, s, Reader.UsedLUNs)
 }
 
-// CleanLUN is the operator's word that a LUN holds nothing any more: any project's volumes may have it. One that is clean stays so.
+// CleanLUN is the operator's word that a LUN holds nothing any more: any project's volumes may have it. ErrNotFound for one that is clean, or that nobody knows.
 func (s *VolumeService) CleanLUN(ctx context.Context, backend, lun string) error {
-	return s.change(ctx, func(tx Writer) error { return tx.DeleteUsedLUN(backend, lun) })
+	return s.change(ctx, func(tx Writer) error {
+		used, err := tx.UsedLUNs()
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(used, func(u cinder.UsedLUN) bool { return u.Backend == backend && u.LUN == lun }) {
+			return &Failure{Kind: ErrNotFound, Subject: fmt.Sprintf("LUN %q of backend %q", abridge(lun), abridge(backend)), Reason: "it holds nothing that a deleted volume had"}
+		}
+		return tx.DeleteUsedLUN(backend, lun)
+	})
 }

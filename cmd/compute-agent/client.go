@@ -24,6 +24,7 @@ type apiClient struct {
 	http    *http.Client
 	token   string
 	compute string // the URL of the compute API
+	volume  string // that of the block storage API; empty where there is none
 	version string // the microversion that requests are written in
 }
 
@@ -94,8 +95,12 @@ func (c *apiClient) logIn(ctx context.Context, a cloudAuth) error {
 	}
 	c.token = header.Get("X-Subject-Token")
 	for _, s := range answer.Token.Catalog {
-		if s.Type == "compute" && len(s.Endpoints) > 0 {
+		switch {
+		case len(s.Endpoints) == 0:
+		case s.Type == "compute":
 			c.compute = s.Endpoints[0].URL
+		case s.Type == "block-storage":
+			c.volume = s.Endpoints[0].URL
 		}
 	}
 	if c.token == "" || c.compute == "" {

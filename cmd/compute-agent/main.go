@@ -71,7 +71,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServeCommand(), newConfigCommand(), newDoctorCommand(), newVersionCommand(),
 		newResetPasswordCommand(), newPlanCommand(), newNodeCommand(), newFirewallCommand(), newNetworkCommand(),
-		newServerCommand(), newConsoleCommand())
+		newServerCommand(), newConsoleCommand(), newVolumeCommand())
 	return root
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.yaml.in/yaml/v3"
 
+	"compute-agent/cinder"
 	"compute-agent/compute"
 	"compute-agent/store"
 	"compute-agent/virt/fake"
@@ -72,6 +73,7 @@ func TestScripts(t *testing.T) {
 			"certificate":  certificate,
 			"newer-schema": newerSchema,
 			"store-server": storeServer,
+			"use-lun":      useLUN,
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "root" {
@@ -244,6 +246,18 @@ func newerSchema(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = f.WriteAt(binary.BigEndian.AppendUint32(nil, 9999), 60)
 	ts.Check(err)
 	ts.Check(f.Close())
+}
+
+// useLUN stores that a LUN holds what a deleted volume had.
+func useLUN(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: use-lun FILE LUN PROJECT VOLUME")
+	}
+	db, err := store.Open(ts.MkAbs(args[0]))
+	ts.Check(err)
+	used := cinder.UsedLUN{Backend: fixedBackend, LUN: args[1], ProjectID: args[2], VolumeID: args[3], Since: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)}
+	ts.Check(db.Update(context.Background(), func(tx compute.Writer) error { return tx.PutUsedLUN(used) }))
+	ts.Check(db.Close())
 }
 
 // storeServer stores what an agent has of a server that it made with its defaults on the fake driver's host.
