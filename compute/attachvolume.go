@@ -331,13 +331,19 @@ func (w *work) defineDisk(ctx context.Context, d BlockDevice) (virt.Disk, error)
 	if i < 0 {
 		return virt.Disk{}, fmt.Errorf("server %s: its guest has no place for %s", w.op.ServerID, d.Name)
 	}
-	return now.Disks[i], w.redefine(ctx, func(made *virt.Spec) {
-		if at := slices.IndexFunc(made.Disks, hasTarget(d.Name)); at >= 0 {
-			made.Disks[at] = now.Disks[i]
-		} else {
-			made.Disks = append(made.Disks, now.Disks[i])
+	disk := now.Disks[i]
+	err = w.redefine(ctx, func(made *virt.Spec) {
+		at := slices.IndexFunc(made.Disks, hasTarget(d.Name))
+		if at < 0 {
+			made.Disks = append(made.Disks, disk)
+			return
 		}
+		if made.Disks[at].Serial == disk.Serial { // after a swap the guest calls it as it called the volume before
+			disk.Alias = made.Disks[at].Alias
+		}
+		made.Disks[at] = disk
 	})
+	return disk, err
 }
 
 func hasTarget(name string) func(virt.Disk) bool {

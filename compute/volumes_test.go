@@ -201,6 +201,20 @@ func TestSwapTakesTheNewVolumesLimits(t *testing.T) {
 	}
 }
 
+// A guest that got another volume, and then does not let go of it, is made of what is stored: its disk has the name that it had.
+func TestGuestKeepsSwappedVolume(t *testing.T) {
+	w := newWorld(t)
+	w.storage = newStorage(t, w.hv)
+	w.options = func(o *compute.Options) { o.DetachTimeout, o.DetachAttempts = 5*time.Millisecond, 3 }
+	w.boot(nil)
+	id := storing(w)
+	w.must(w.SwapVolume(t.Context(), id, fileVolume, otherVolume))
+	w.agrees(id)
+	w.hv.SetHearing(id, 0)
+	w.must(w.DetachVolume(t.Context(), id, otherVolume))
+	w.agrees(id)
+}
+
 // What a user says of a volume while it is copied holds for the one that takes its place.
 func TestKeepVolumeDuringSwap(t *testing.T) {
 	w := withVolumes(t)
