@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,10 +26,28 @@ import (
 
 const consolePatience = 120 * time.Second
 
+// notes are what several goroutines write down.
+type notes struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (n *notes) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.Write(p)
+}
+
+func (n *notes) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.String()
+}
+
 // consoleHost is an API with one server, whose serial port says "login: " and then what it was told. What was asked of it is kept.
-func consoleHost(t *testing.T) (stateDir string, asked *bytes.Buffer) {
+func consoleHost(t *testing.T) (stateDir string, asked *notes) {
 	t.Helper()
-	asked = &bytes.Buffer{}
+	asked = &notes{}
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
