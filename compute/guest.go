@@ -142,6 +142,9 @@ func (w *work) createAs(ctx context.Context, spec virt.Spec, claim Claim) error 
 
 // keepWhole stores what a guest is about to be made of, its serial ports chosen.
 func (w *work) keepWhole(ctx context.Context, spec *virt.Spec) error {
+	if err := w.m.leaveSerialPorts(spec); err != nil {
+		return err
+	}
 	if lacksSerialPort(*spec) {
 		w.m.choosing.Lock() // until what is chosen is stored
 		defer w.m.choosing.Unlock()

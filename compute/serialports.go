@@ -35,6 +35,47 @@ func keepSerialPorts(made virt.Spec, spec *virt.Spec, allowed PortRange) {
 	}
 }
 
+// leaveSerialPorts takes from a guest that is to be made the ports where another program listens by now, so that it gets others. A guest that is there and
+// may be running listens at its ports itself, and keeps them.
+func (m *Manager) leaveSerialPorts(spec *virt.Spec) error {
+	lost := m.takenMeanwhile(*spec)
+	if len(lost) == 0 {
+		return nil
+	}
+	var off bool
+	err := m.driverCall(func(ctx context.Context) (err error) {
+		off, err = m.isOff(ctx, spec.ID)
+		return err
+	})
+	if err != nil || !off {
+		return err
+	}
+	for _, i := range lost {
+		m.log.Warn("another program listens at a server's serial port, which moves to another", "server_id", spec.ID, "port", spec.Serial[i].Port)
+		spec.Serial[i].Port = 0
+	}
+	return nil
+}
+
+// takenMeanwhile are the indexes of the serial ports that have a TCP port at which somebody listens.
+func (m *Manager) takenMeanwhile(spec virt.Spec) (taken []int) {
+	for i, p := range spec.Serial {
+		if p.Type == "tcp" && p.Port != 0 && !m.opt.PortFree(net.JoinHostPort(p.Host, strconv.Itoa(p.Port))) {
+			taken = append(taken, i)
+		}
+	}
+	return taken
+}
+
+// isOff says whether no guest with this ID runs, or there is none.
+func (m *Manager) isOff(ctx context.Context, id string) (bool, error) {
+	g, err := m.driver.Guest(ctx, id)
+	if err != nil {
+		return errors.Is(err, virt.ErrNotFound), ignoreNotFound(err)
+	}
+	return g.State == virt.PowerShutdown || g.State == virt.PowerCrashed, nil
+}
+
 func lacksSerialPort(spec virt.Spec) bool {
 	for _, p := range spec.Serial {
 		if p.Type == "tcp" && p.Port == 0 {

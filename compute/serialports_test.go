@@ -88,6 +88,43 @@ func TestSerialPortsFollowTheRange(t *testing.T) {
 	w.hasPorts(s.ID, 0) // a pseudo terminal
 }
 
+// What another program took while a server was off is not waited for: a hard reboot gives that port another number, and leaves the others as they are.
+func TestSerialPortsTakenMeanwhile(t *testing.T) {
+	w := onPorts(t, 10100)
+	s := w.build(w.flavor(1, 64, "hw:serial_port_count=2"))
+	w.hasPorts(s.ID, 10000, 10001)
+	w.must(w.StopServer(t.Context(), s.ID))
+	w.await(s.ID)
+	w.stop()
+	w.portOptions(10100, 10000)
+	w.boot(nil)
+	w.must(w.RebootServer(t.Context(), s.ID, compute.Reboot{Hard: true}))
+	if s = w.await(s.ID); s.VM != compute.Active {
+		t.Fatalf("server is %s: %+v", s.VM, s.Fault)
+	}
+	w.hasPorts(s.ID, 10002, 10001)
+
+	// With no other port the server is in error, and keeps all that it has until there is one.
+	w.must(w.StopServer(t.Context(), s.ID))
+	w.await(s.ID)
+	w.stop()
+	w.portOptions(10003, 10000, 10002)
+	w.boot(nil)
+	w.must(w.RebootServer(t.Context(), s.ID, compute.Reboot{Hard: true}))
+	if s = w.await(s.ID); s.VM != compute.Error || s.Fault == nil || !strings.Contains(s.Fault.Message+s.Fault.Details, "no port is left for its serial ports") {
+		t.Fatalf("server is %s: %+v", s.VM, s.Fault)
+	}
+	w.hasPorts(s.ID, 10002, 10001)
+	w.stop()
+	w.portOptions(10100, 10000)
+	w.boot(nil)
+	w.must(w.RebootServer(t.Context(), s.ID, compute.Reboot{Hard: true}))
+	if s = w.await(s.ID); s.VM != compute.Active {
+		t.Fatalf("server is %s: %+v", s.VM, s.Fault)
+	}
+	w.hasPorts(s.ID, 10002, 10001)
+}
+
 func TestSerialPortsEnd(t *testing.T) {
 	w := onPorts(t, 10003)
 	two := w.flavor(1, 64, "hw:serial_port_count=2")
